@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""powerbrokerd: the schedule, the socket and the wiring."""
