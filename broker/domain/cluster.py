@@ -107,7 +107,7 @@ class SlurmJob:
     def tier(self) -> Tier:
         """Its tier; jobs that nobody classified are silver, so they are never taken unwarned."""
         word = self.admitted.get("tier")
-        return Tier(word) if word in Tier else Tier.SILVER
+        return next((tier for tier in Tier if tier == word), Tier.SILVER)
 
     @property
     def sheddable(self) -> bool:

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Power reservations: watts x window x rack x owner, and the rules of their life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from broker.domain.errors import PowerUnavailable
+from broker.domain.power_graph import Layer, PowerGraph
+from broker.domain.units import watts
+
+
+class ReservationState(StrEnum):
+    """``pending -> active -> released | expired | degraded`` (design: Power reservation)."""
+
+    PENDING = "pending"  #: accepted; its window has not begun or its watts are not free yet
+    ACTIVE = "active"
+    RELEASED = "released"  #: given back by its owner or an operator
+    EXPIRED = "expired"  #: its window is over
+    DEGRADED = "degraded"  #: unused after the grace period, its watts given back
+
+    @property
+    def open(self) -> bool:
+        return self in {ReservationState.PENDING, ReservationState.ACTIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class PowerReservation:
+    """Watts of one rack for one owner in one window; ``nodes`` are the ones set aside."""
+
+    name: str
+    rack: str
+    nodes: tuple[str, ...]
+    power_w: int  #: idle of its nodes included
+    tokens_w: int  #: power less the idle of its nodes: what its jobs may hold
+    starts_at: datetime
+    ends_at: datetime
+    accounts: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    state: ReservationState = ReservationState.PENDING
+    reason: str = ""
+    used_at: datetime | None = None  #: when one of its jobs was last seen running
+
+    @property
+    def slurm_name(self) -> str:
+        """Its name in Slurm."""
+        return f"pw-{self.name}"
+
+    def overlaps(self, other: PowerReservation) -> bool:
+        return self.starts_at < other.ends_at and other.starts_at < self.ends_at
+
+
+def reserved_w(reservations: Iterable[PowerReservation], layer: Layer) -> int:
+    """Tokens that open reservations take out of a layer, in W."""
+    return sum(
+        each.tokens_w
+        for each in reservations
+        if each.state.open and each.nodes and each.nodes[0] in layer.nodes
+    )
+
+
+def plan_reservation(
+    wanted: PowerReservation,
+    *,
+    node_count: int,
+    graph: PowerGraph,
+    others: Sequence[PowerReservation],
+    busy_until: Mapping[str, datetime],
+) -> PowerReservation:
+    """Choose the nodes of a new reservation, or say which layer cannot promise its watts.
+
+    ``busy_until`` gives for nodes in use when their job ends at the latest; such nodes are
+    not chosen for a window that begins before.
+    """
+    rack = graph.layers[wanted.rack]
+    rivals = [each for each in others if each.state.open and each.overlaps(wanted)]
+    taken = {name for each in rivals for name in each.nodes}
+    candidates = [name for name in rack.nodes if name not in taken]
+    free = [n for n in candidates if n not in busy_until or busy_until[n] <= wanted.starts_at]
+    if len(free) < node_count:
+        raise PowerUnavailable(
+            f"rack {rack.name}: {node_count} nodes asked, {len(free)} of {len(rack.nodes)} are free"
+            f" at {wanted.starts_at:%Y-%m-%dT%H:%M}",
+            hint=f"powermgr show node where rack={rack.name}",
+        )
+    nodes = tuple(free[:node_count])
+    least_w = sum(graph.nodes[name].type.idle_w for name in nodes)
+    most_w = sum(graph.nodes[name].type.max_w for name in nodes)
+    if not least_w < wanted.power_w <= most_w:
+        raise PowerUnavailable(
+            f"watts={wanted.power_w}W on {node_count} nodes of rack {rack.name}: allowed is more"
+            f" than their idle draw {watts(least_w)}, up to their maximum {watts(most_w)}"
+        )
+    chosen = replace(wanted, nodes=nodes, tokens_w=wanted.power_w - least_w)
+    for layer in graph.above(rack):
+        left_w = graph.tokens_w(layer) - reserved_w(rivals, layer)
+        if chosen.tokens_w > left_w:
+            raise PowerUnavailable(
+                f"{layer.kind} {layer.name}: {watts(chosen.tokens_w)} above idle asked,"
+                f" {watts(left_w)} of {watts(graph.tokens_w(layer))} can still be reserved",
+                hint="powermgr show reservation",
+            )
+    return chosen
+
+
+def next_state(
+    reservation: PowerReservation, *, watts_free: bool, now: datetime, grace: timedelta
+) -> tuple[ReservationState, str]:
+    """Where a reservation stands now, and why."""
+    if not reservation.state.open:
+        return reservation.state, reservation.reason
+    if now >= reservation.ends_at:
+        return ReservationState.EXPIRED, f"window ended {reservation.ends_at:%Y-%m-%dT%H:%M}"
+    if now < reservation.starts_at:
+        return ReservationState.PENDING, f"starts {reservation.starts_at:%Y-%m-%dT%H:%M}"
+    unused_since = reservation.used_at or reservation.starts_at
+    if reservation.state is ReservationState.ACTIVE and now - unused_since >= grace:
+        minutes = int(grace.total_seconds() // 60)
+        return ReservationState.DEGRADED, f"no job used it for {minutes} minutes"
+    if not watts_free:
+        return reservation.state, "waits for jobs outside it to free its watts"
+    return ReservationState.ACTIVE, "its watts are free"
