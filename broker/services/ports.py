@@ -169,7 +169,7 @@ class Store(Protocol):
         """Actions, newest first."""
 
     def add_verdicts(self, verdicts: Iterable[Verdict], *, spool: str, offset: int) -> None:
-        """Keep verdicts (a ticket twice is kept once per call and time) and how far the spool was read."""
+        """Keep verdicts (one read twice is kept once) and how far the spool was read."""
 
     def spool_offset(self, spool: str) -> int:
         """How far this spool (file identity) was read; 0 for an unknown one."""
