@@ -17,6 +17,7 @@ from host import LabError
 HERE = Path(__file__).resolve().parent
 STATE = Path("/run/power-broker-lab")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/opt/power-broker/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NAMESPACES = ("-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w")
 BOOT_PATIENCE_S = 60
 
 
@@ -80,12 +81,12 @@ class Container:
         raise LabError(f"the container did not boot: {words[-1] if words else 'it said nothing'}")
 
     def command(self, command: list[str], user: str = "root") -> list[str]:
-        """The host's command line that runs `command` in the lab, its streams and status its own."""
+        """What to run here so that `command` runs in the lab, with this process's streams."""
         leader = self.leader_pid()
         if leader is None:
             raise LabError(f"lab '{self.name}' is not up; start it with: tests/lab/lab up")
         uid, gid, home = self._account(leader, user)
-        become = [] if uid == 0 else ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--init-groups"]
+        become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--init-groups"]
         # The checkout is read-only in the lab: a user's jobs need a folder they can write to.
         folder = "/src" if uid == 0 else home
         env = {
@@ -100,7 +101,7 @@ class Container:
             **({"SBATCH_OUTPUT": "/var/tmp/slurm-%j.out"} if uid == 0 else {}),
             **{name: os.environ[name] for name in ("CI", "TERM", "COLUMNS") if name in os.environ},
         }
-        enter = ["nsenter", f"--target={leader}", *"-m -p -u -i -n -C -r -w".split()]
+        enter = ["nsenter", f"--target={leader}", *NAMESPACES]
         settings = [f"{name}={value}" for name, value in env.items()]
         return [*enter, *become, "env", "-i", f"--chdir={folder}", *settings, *command]
 
@@ -115,7 +116,7 @@ class Container:
             name, _, uid, gid, _, home, *_ = line.split(":")
             if name == user:
                 return int(uid), int(gid), home
-        raise LabError(f"no user '{user}' in the lab; it has root, alice, bob and the daemons' users")
+        raise LabError(f"no user '{user}' in the lab; try root, alice or bob")
 
     def drop(self) -> bool:
         """End the container at once: nothing in it is to be kept. True if there was one."""

@@ -111,7 +111,7 @@ def _uris_of(line: str) -> Iterator[str]:
 
 
 def _plain_first(uris: Iterator[str]) -> Iterator[str]:
-    """A snapshot of the stable release may be older than the suite: try the host's archive first."""
+    """A snapshot of the stable release may be older than the suite: its host's archive first."""
     for uri in uris:
         yield SNAPSHOT.sub("/debian", uri)
         yield uri

@@ -8,13 +8,13 @@ import hashlib
 import re
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import host
 from host import LabError
+from requirements import requirements
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -22,18 +22,13 @@ CACHE = Path("/var/cache/power-broker-lab")
 SUITE = "forky"
 SLURM_RELEASE = "26.05"
 PYSLURM = ("slurm_plugin/build-pyslurm", "slurm_plugin/pyslurm_compat.h")
+EXTRAS = ["test"]  # pyslurm has a build of its own
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def packages() -> list[str]:
     lines = (HERE / "packages").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
-
-
-def requirements() -> list[str]:
-    """What pyproject.toml asks for, tests included; pyslurm has a build of its own."""
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["test"]]
 
 
 def base_key() -> str:
@@ -43,11 +38,11 @@ def base_key() -> str:
 def full_key() -> str:
     sources = [(CHECKOUT / path).read_text() for path in PYSLURM]
     recipe = (HERE / "build-full.sh").read_text()
-    return "full-" + _digest(base_key(), *sorted(requirements()), *sources, recipe)
+    return "full-" + _digest(base_key(), *sorted(requirements(EXTRAS)), *sources, recipe)
 
 
 def ensure(say: Callable[[str], None]) -> Path:
-    """The root file system for this checkout, built if need be; a second caller waits for the first."""
+    """The root file system for this checkout, built if need be; a second caller waits."""
     target = CACHE / full_key()
     if target.is_dir():
         return target
@@ -119,13 +114,13 @@ def _finish(base: Path, rootfs: Path, say: Callable[[str], None]) -> None:
     if CA_BUNDLE.exists():
         shutil.copy(CA_BUNDLE, rootfs / "etc/ssl/certs/ca-certificates.crt")
     say("installing Python packages and building pyslurm")
-    _run("the Python packages", [*_chroot(rootfs), "/build-full.sh", *requirements()])
+    _run("the Python packages", [*_chroot(rootfs), "/build-full.sh", *requirements(EXTRAS)])
     for path in ("build", "build-full.sh", "etc/resolv.conf"):
         _remove(rootfs / path)
 
 
 def _chroot(rootfs: Path) -> list[str]:
-    """A command prefix: run in the root file system with the host's network and nothing else of it."""
+    """Run in the root file system with the host's network and mounts of its own."""
     shutil.copy(HERE / "build-full.sh", rootfs / "build-full.sh")
     enter = (
         'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && '
