@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""IPMI: worker processes that share the BMCs, watched from here and replaced when stuck."""
+
+import asyncio
+import json
+import logging
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from collectors.devices import Bmc
+
+log = logging.getLogger("powercollectord")
+
+_STUCK_AFTER_INTERVALS = 5  #: every BMC is heard of once an interval, missed or answered
+_LOGIN_ALLOWANCE_S = 10.0
+_RESTART_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class IpmiAccess:
+    user: str
+    password: str
+    interval_s: float
+    timeout_s: float
+
+
+Heard = Callable[[Mapping[str, Any]], None]
+
+
+async def run_worker(
+    bmcs: Sequence[tuple[Bmc, float]],
+    access: IpmiAccess,
+    heard: Heard,
+    *,
+    stopping: asyncio.Event,
+) -> None:
+    """Keep one worker polling these BMCs (each with its phase in s) until told to stop."""
+    while not stopping.is_set():
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", __name__ + "_worker", stdin=PIPE, stdout=PIPE
+        )
+        try:
+            await _serve(process, bmcs, access, heard, stopping)
+        finally:
+            await _end(process)
+        if not stopping.is_set():
+            log.error("ipmi worker %d ended or was stuck, starting another", process.pid)
+            await asyncio.sleep(_RESTART_AFTER_S)
+
+
+async def _serve(
+    process: Process,
+    bmcs: Sequence[tuple[Bmc, float]],
+    access: IpmiAccess,
+    heard: Heard,
+    stopping: asyncio.Event,
+) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(_instructions(bmcs, access))
+    closing = asyncio.create_task(_close_when(stopping, process.stdin))
+    patience_s = _STUCK_AFTER_INTERVALS * access.interval_s + _LOGIN_ALLOWANCE_S
+    try:
+        while line := await asyncio.wait_for(process.stdout.readline(), patience_s):
+            heard(json.loads(line))
+    except TimeoutError:
+        log.error("ipmi worker %d said nothing for %.0f s", process.pid, patience_s)
+    finally:
+        closing.cancel()
+
+
+async def _close_when(stopping: asyncio.Event, stdin: asyncio.StreamWriter) -> None:
+    await stopping.wait()
+    stdin.close()  # the worker stops asking, waits for what it asked, and ends
+
+
+def _instructions(bmcs: Sequence[tuple[Bmc, float]], access: IpmiAccess) -> bytes:
+    told = {
+        "user": access.user,
+        "password": access.password,
+        "interval_s": access.interval_s,
+        "timeout_s": access.timeout_s,
+        "bmcs": [
+            {"name": bmc.name, "host": bmc.host, "port": bmc.port, "phase_s": phase_s}
+            for bmc, phase_s in bmcs
+        ],
+    }
+    return json.dumps(told).encode() + b"\n"
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.wait()

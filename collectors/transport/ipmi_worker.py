@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A process that polls its share of the BMCs through pyghmi, with persistent sessions.
+
+pyghmi keeps module-wide state and its threads contend badly, so it lives in a process of its own
+and in one thread: logins and requests are started and their answers collected by callback, so a
+dead BMC holds nobody up. Told what to do by one JSON line on stdin (no secret in argv), says what
+it heard in JSON lines on stdout, ends when stdin does.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyghmi.exceptions import PyghmiException
+from pyghmi.ipmi.private.session import Session
+
+_NETFN_GROUP, _GET_POWER_READING = 0x2C, 0x02
+_SYSTEM_POWER = (0xDC, 1, 0, 0)
+# pyghmi may miss the wake-up of a packet that arrives while it prepares to wait.
+_LONGEST_WAIT_S = 0.05
+_ABANDON_AFTER_MISSES = 3
+
+
+@dataclass(slots=True)
+class Bmc:
+    """One BMC: where it is, its turn, its session."""
+
+    name: str
+    host: str
+    port: int
+    due_s: float
+    session: Any = None
+    asked: bool = False
+    misses: int = 0
+    trouble: str = "no session yet"
+
+
+@dataclass(slots=True)
+class Worker:
+    """Polls on a grid of the monotonic clock until stdin ends."""
+
+    user: str
+    password: str
+    interval_s: float
+    timeout_s: float
+    bmcs: list[Bmc]
+    stopping: bool = field(default=False)
+
+    def run(self) -> None:
+        while not self.stopping:
+            self._wait(min(each.due_s for each in self.bmcs) - time.monotonic())
+            for bmc in self._due():
+                # Asked before every request: an answer nobody would read must not be caused.
+                if self.stopping or _parent_gone():
+                    self.stopping = True
+                    break
+                self._take_turn(bmc)
+        self._wait_for_the_last_answers()
+
+    def _due(self) -> list[Bmc]:
+        now = time.monotonic()
+        due = [each for each in self.bmcs if each.due_s <= now]
+        for each in due:
+            each.due_s += ((now - each.due_s) // self.interval_s + 1) * self.interval_s
+        return due
+
+    def _take_turn(self, bmc: Bmc) -> None:
+        if bmc.asked or bmc.session is None or not bmc.session.logged:
+            self._missed(bmc)
+        if bmc.session is None or bmc.session.broken:
+            self._log_in(bmc)
+        elif bmc.session.logged and not bmc.session.logging and not bmc.asked:
+            self._ask(bmc)
+
+    def _missed(self, bmc: Bmc) -> None:
+        if bmc.asked:
+            bmc.trouble = f"timed out after {self.interval_s:g} s"
+        if bmc.misses or bmc.asked or bmc.session is not None:
+            _say({"device": bmc.name, "missed": bmc.trouble})
+        bmc.misses += 1
+        if bmc.asked and bmc.misses >= _ABANDON_AFTER_MISSES:
+            # pyghmi goes on retrying for 10 s and more; a BMC that restarted wants a new login.
+            self._drop_session(bmc)
+
+    def _drop_session(self, bmc: Bmc) -> None:
+        session, bmc.session, bmc.asked = bmc.session, None, False
+        session.incommand = False
+        session._mark_broken()
+
+    def _log_in(self, bmc: Bmc) -> None:
+        def outcome(response: Mapping[str, Any]) -> None:
+            if "error" in response:
+                bmc.session = None
+                bmc.trouble = f"login failed: {response['error']}"
+            elif not self.stopping:
+                self._ask(bmc)
+
+        bmc.asked = False
+        try:
+            bmc.session = Session(
+                bmc.host, self.user, self.password, port=bmc.port, onlogon=outcome
+            )
+        except (PyghmiException, OSError) as why:
+            bmc.session = None
+            bmc.trouble = f"login failed: {why}"
+
+    def _ask(self, bmc: Bmc) -> None:
+        session = bmc.session
+
+        def answer(response: Mapping[str, Any]) -> None:
+            at_us = time.time_ns() // 1000
+            session.incommand = False
+            if bmc.session is not session:
+                return
+            bmc.asked = False
+            if response.get("code") == 0xFFFF:
+                bmc.session = None
+                bmc.trouble = f"session lost: {response.get('error', 'timeout')}"
+                return
+            bmc.misses = 0
+            code, data = response["code"], bytes(response["data"]).hex()
+            _say({"device": bmc.name, "at_us": at_us, "code": code, "data": data})
+
+        bmc.asked = True
+        try:
+            # The timeout keeps pyghmi from asking twice within a turn: two answers for one row.
+            session.raw_command(
+                netfn=_NETFN_GROUP,
+                command=_GET_POWER_READING,
+                data=_SYSTEM_POWER,
+                timeout=self.timeout_s,
+                callback=answer,
+            )
+        except (PyghmiException, OSError) as why:
+            bmc.session, bmc.asked = None, False
+            bmc.trouble = f"session lost: {why}"
+
+    def _wait(self, delay_s: float) -> None:
+        if all(each.session is None for each in self.bmcs):
+            time.sleep(max(delay_s, 0))  # pyghmi cannot wait before its first session
+            return
+        Session.wait_for_rsp(min(max(delay_s, 0), _LONGEST_WAIT_S))
+
+    def _wait_for_the_last_answers(self) -> None:
+        deadline = time.monotonic() + self.timeout_s
+        while any(each.asked for each in self.bmcs) and time.monotonic() < deadline:
+            self._wait(_LONGEST_WAIT_S)
+
+
+def _say(message: Mapping[str, object]) -> None:
+    os.write(1, json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+def _parent_gone() -> bool:
+    return bool(select.select([0], [], [], 0)[0])
+
+
+def main() -> None:
+    told = json.loads(sys.stdin.readline())
+    start = time.monotonic()
+    bmcs = [Bmc(b["name"], b["host"], b["port"], start + b["phase_s"]) for b in told["bmcs"]]
+    worker = Worker(told["user"], told["password"], told["interval_s"], told["timeout_s"], bmcs)
+
+    def stop(*_: object) -> None:
+        worker.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        worker.run()
+    except BrokenPipeError:
+        os._exit(0)
+    # pyghmi's thread would wait for minutes.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Notices when a device goes silent and when it comes back: one log line each, one record."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from collectors.devices import Device
+from collectors.readings import Quality, Reading, Record, Silence
+
+log = logging.getLogger("powercollectord")
+
+
+class Watch:
+    """The history of one device that matters for silence and for the diary."""
+
+    def __init__(
+        self, device: Device, *, stale_after_polls: int, emit: Callable[[Record], None]
+    ) -> None:
+        self._device = device
+        self._stale_after_polls = stale_after_polls
+        self._emit = emit
+        self._missed = 0
+        self._heard_at_us = time.time_ns() // 1000
+        self._silent = False
+        self._quality = Quality.GOOD
+
+    def answered(self, reading: Reading) -> None:
+        self._emit(reading)
+        if self._silent:
+            away_s = (reading.polled_at_us - self._heard_at_us) / 1e6
+            log.info("%s: answers again after %.0f s", reading.device, away_s)
+        if reading.quality is not self._quality:
+            log.info("%s: %s%s", reading.device, reading.quality, _because(reading.note))
+        self._quality = reading.quality
+        self._heard_at_us = reading.polled_at_us
+        self._missed = 0
+        self._silent = False
+
+    def missed(self, reason: str) -> None:
+        self._missed += 1
+        if self._silent or self._missed < self._stale_after_polls:
+            return
+        self._silent = True
+        now_us = time.time_ns() // 1000
+        note = f"no answer for {(now_us - self._heard_at_us) / 1e6:.0f} s: {reason}"
+        log.warning("%s: %s", self._device.name, note)
+        self._emit(Silence(self._device.name, self._device.kind, now_us, self._heard_at_us, note))
+
+
+def _because(note: str) -> str:
+    return f": {note}" if note else ""
