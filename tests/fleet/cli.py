@@ -41,10 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _ask(words: list[str]) -> int:
     path = CONTROL
-    if words[0] == "--control" and len(words) > 1:
-        path, words = Path(words[1]), words[2:]
+    if "--control" in words[:-1]:
+        at = words.index("--control")
+        path = Path(words[at + 1])
+        del words[at : at + 2]
     code, text = control.ask(path, words)
-    print(text if code == control.OK else f"fleet: {text}", file=None if code == 0 else sys.stderr)
+    if code == control.OK:
+        print(text)
+    else:
+        print(f"fleet: {text}", file=sys.stderr)
     return code
 
 
