@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from broker.domain.reservation import PowerReservation
+from broker.domain.reservation import PowerReservation, ReservationState
+from broker.domain.tokens import TokenLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,24 @@ class DropReservation(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class CompileResources(Action):
-    """Write resources.yaml and let Slurm read it."""
+class KeepTokenLayers(Action):
+    """Let Slurm enforce these layers of tokens; none: take the resource away."""
 
-    text: str
+    layers: tuple[TokenLayer, ...]
 
     @property
     def target(self) -> str:
         return "resources.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class MoveReservation(Action):
+    """Move a power reservation to another state in the ledger."""
+
+    name: str
+    state: ReservationState
+    used_at: datetime | None = None
+
+    @property
+    def target(self) -> str:
+        return self.name

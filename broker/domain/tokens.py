@@ -71,7 +71,7 @@ def compile_layers(graph: PowerGraph, pools: Sequence[Pool]) -> tuple[TokenLayer
         name = pool.reservation.slurm_name
         layers.append(TokenLayer(name, pool.reservation.nodes, pool.granted_w))
     seen = {frozenset(layer.nodes) for layer in layers}
-    for layer in reversed(graph.layers.values()):
+    for layer in reversed(list(graph.layers.values())):
         rest = _rest(graph, layer, pools)
         if not rest.nodes:
             continue

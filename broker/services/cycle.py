@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One cycle of the broker: observe, plan, apply, publish, and one sentence about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from broker.domain.actions import KeepTokenLayers, MoveReservation
+from broker.domain.admission_state import AdmissionState
+from broker.domain.errors import SlurmRefused, StoreUnavailable
+from broker.domain.switches import Mode
+from broker.domain.tokens import TokenLayer
+from broker.domain.units import watts
+from broker.services.apply import Apply, Outcome
+from broker.services.ingest import Ingest
+from broker.services.observe import Observe
+from broker.services.plan import Memory, Observed, Plan, plan_cycle, plan_tokens
+from broker.services.ports import Clock, SlurmController, Store
+from broker.services.publish import Site, admission_state
+from broker.services.settle_jobs import SettleJobs
+
+log = logging.getLogger(__name__)
+
+
+class TokenFile(Protocol):
+    """resources.yaml."""
+
+    def holds(self, layers: Sequence[TokenLayer]) -> bool:
+        """Does it say just these layers?"""
+
+    def write(self, layers: Sequence[TokenLayer]) -> None:
+        """Replace it at once, after checking what it will say."""
+
+    def restore(self) -> None:
+        """Put the one before back: slurmctld would not have the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the last cycle knew: powermgr reads it, the hook is told of it."""
+
+    observed: Observed
+    plan: Plan
+    state: AdmissionState
+    sentence: str
+
+
+@dataclass
+class TokenLayers:
+    """Keeps Slurm's token layers as planned, and knows whether slurmctld has read them."""
+
+    file: TokenFile
+    slurm: SlurmController
+    store: Store
+    clock: Clock
+    not_more_often_than: timedelta
+    enforced: bool = False
+    _reconfigured_at: datetime | None = None
+
+    def __call__(self, action: KeepTokenLayers) -> str:
+        """Returns a sentence when something was done."""
+        if self.file.holds(action.layers) and (self.enforced or not action.layers):
+            return ""
+        now = self.clock.now()
+        if self._reconfigured_at and now - self._reconfigured_at < self.not_more_often_than:
+            return ""
+        if self.file.holds(action.layers):
+            # Found so at start: slurmctld read it then, or will when it starts.
+            self.enforced = True
+            return ""
+        self._reconfigured_at = now
+        return self._replace(action)
+
+    def _replace(self, action: KeepTokenLayers) -> str:
+        action_id = self._intend(action)
+        self.file.write(action.layers)
+        try:
+            self.slurm.reconfigure()
+        except SlurmRefused as refused:
+            # A failed reconfigure charges running jobs again each time: keep the last good file.
+            self.file.restore()
+            self._confirm(action_id, "refused", str(refused))
+            return f"slurmctld refused resources.yaml: {refused}"
+        self.enforced = bool(action.layers)
+        self._confirm(action_id, "done", "")
+        return f"token layers compiled ({action.because})"
+
+    def _intend(self, action: KeepTokenLayers) -> int | None:
+        facts = {"layers": [[each.name, list(each.nodes), each.count_w] for each in action.layers]}
+        try:
+            return self.store.intend(
+                action.kind, action.target, action.because, now=self.clock.now(), facts=facts
+            )
+        except StoreUnavailable:
+            return None
+
+    def _confirm(self, action_id: int | None, outcome: str, error: str) -> None:
+        if action_id is None:
+            return
+        try:
+            self.store.confirm(action_id, now=self.clock.now(), outcome=outcome, error=error)
+        except StoreUnavailable as away:
+            log.warning("action %d is %s, and could not be confirmed: %s", action_id, outcome, away)
+
+
+@dataclass
+class Cycle:
+    """Safe to repeat and to kill anywhere: each cycle acts on what it observes."""
+
+    site: Site
+    observe: Observe
+    token_layers: TokenLayers
+    apply: Apply
+    settle: SettleJobs
+    ingest: Ingest
+    clock: Clock
+    publish: Callable[[AdmissionState], None]
+    picture: Picture | None = None
+    memory: Memory = field(default_factory=Memory)
+    generation: int = 0
+
+    def __call__(self) -> str:
+        """Run one cycle and say in a sentence what came of it."""
+        graph, rules = self.site.graph, self.site.rules
+        observed = self.observe(tokens_enforced=self.token_layers.enforced)
+        keep, pools = plan_tokens(graph, observed, rules)
+        stands_down = observed.mode is not Mode.ENFORCE
+        told = [] if stands_down else [self.token_layers(keep)]
+        plan = plan_cycle(graph, observed, self.memory, rules, pools)
+        outcomes = self.apply(plan.actions)
+        if stands_down:
+            # Tokens were stripped first: without the resource pending token jobs wait for ever.
+            told.append(self.token_layers(keep))
+        self.memory = plan.memory
+        load = plan.loads[graph.site.name]
+        sentence = _sentence([*told, self.observe.blind], outcomes, plan.notes) or (
+            f"no action: {watts(load.draw.seen_w)} drawn and {watts(load.committed_w)} committed"
+            f" of {watts(load.layer.safe_w)}, mode {observed.mode}"
+        )
+        self._publish(observed, plan, sentence)
+        self._keep_books(observed)
+        return sentence
+
+    def _publish(self, observed: Observed, plan: Plan, sentence: str) -> None:
+        # Seconds since 1970 grow over restarts as well, so a generation is never used twice.
+        self.generation = max(self.generation + 1, int(observed.now.timestamp()))
+        state = admission_state(
+            self.site,
+            plan,
+            observed.view,
+            mode=observed.mode,
+            generation=self.generation,
+            now=self.clock.now(),
+        )
+        self.publish(state)
+        self.picture = Picture(observed, plan, state, sentence)
+
+    def _keep_books(self, observed: Observed) -> None:
+        try:
+            self.ingest()
+            self.settle(observed.view)
+        except StoreUnavailable as away:
+            log.debug("books wait: %s", away)
+
+
+def _sentence(told: Sequence[str], outcomes: Sequence[Outcome], notes: Sequence[str]) -> str:
+    """What was done, refused, or cannot be helped; empty when nothing was."""
+    steps = [each for each in outcomes if each.error or not isinstance(each.action, _QUIET)]
+    return "; ".join(each for each in (*told, *map(_step, steps), *notes) if each)
+
+
+def _step(outcome: Outcome) -> str:
+    what = f"{outcome.action.kind} {outcome.action.target}"
+    return (
+        f"{what} refused: {outcome.error}"
+        if outcome.error
+        else (f"{what}: {outcome.action.because}")
+    )
+
+
+_QUIET = (MoveReservation,)  #: the ledger has its own audit rows of these

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Look at Slurm, the meters and the ledger, and give one picture."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from broker.domain.cluster import Telemetry
+from broker.domain.errors import StoreUnavailable
+from broker.domain.reservation import PowerReservation
+from broker.domain.rules import Rules
+from broker.domain.switches import Mode
+from broker.services.plan import Observed
+from broker.services.ports import Clock, SlurmController, Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Observe:
+    """Observation with a memory: without Postgres, the ledger's last word goes on counting.
+
+    The meters' last word does not: readings grow old, and an unseen rack counts as full.
+    """
+
+    slurm: SlurmController
+    store: Store
+    clock: Clock
+    rules: Rules
+    default_mode: Mode
+    blind: str = ""  #: why the ledger could not be read; empty when it could
+    _mode: Mode | None = None
+    _reservations: tuple[PowerReservation, ...] = ()
+    _telemetry: Telemetry = field(default_factory=Telemetry)
+
+    def __call__(self, *, tokens_enforced: bool) -> Observed:
+        """Raises SlurmUnavailable: without Slurm's word nothing is decided."""
+        view = self.slurm.observe()
+        now = self.clock.now()
+        try:
+            self._mode = Mode(self.store.mode(self.default_mode))
+            self._reservations = tuple(self.store.reservations())
+            horizon_s = self.rules.stale_after.total_seconds() * 2
+            self._telemetry = self.store.telemetry(now=now, horizon_s=horizon_s)
+            self.blind = ""
+        except StoreUnavailable as error:
+            self.blind = str(error)
+        return Observed(
+            now=now,
+            mode=self._mode or self.default_mode,
+            view=view,
+            telemetry=self._telemetry,
+            reservations=self._reservations,
+            tokens_enforced=tokens_enforced,
+        )

@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Decide what one cycle does. Pure: the same observation and memory give the same plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from broker.domain.actions import (
+    Action,
+    ChargeJob,
+    DropReservation,
+    GiveBack,
+    KeepReservation,
+    KeepTokenLayers,
+    MoveReservation,
+    NotifyJob,
+    SetFence,
+    ShedJob,
+    StripTokens,
+)
+from broker.domain.cluster import JobState, SlurmJob, SlurmView, Telemetry
+from broker.domain.draw import assess_draw, node_draw_w
+from broker.domain.fence import plan_fence
+from broker.domain.ladder import Shed, plan_ladder
+from broker.domain.load import LayerLoad, assess_loads, tokens_by_node
+from broker.domain.power_graph import PowerGraph
+from broker.domain.reservation import PowerReservation, next_state
+from broker.domain.rules import Rules
+from broker.domain.settle import charge_of
+from broker.domain.switches import Mode
+from broker.domain.tokens import Pool, compile_layers, grant_pools
+from broker.domain.units import watts
+
+FENCE_PREFIX = "pw-fence-"
+OURS_PREFIX = "pw-"
+# A node that is down counts as dark when its BMC shows hardly more than idle.
+_DARK_ABOVE_IDLE = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One look at everything."""
+
+    now: datetime
+    mode: Mode
+    view: SlurmView
+    telemetry: Telemetry
+    reservations: tuple[PowerReservation, ...]  #: open ones
+    tokens_enforced: bool  #: has slurmctld read our layers?
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one cycle tells the next. All of it can be lost: Slurm and the ledger keep the rest."""
+
+    last_charge: Mapping[str, int] = field(default_factory=dict)  #: tokens by node, last seen
+    last_over: Mapping[str, datetime] = field(default_factory=dict)  #: by layer
+    fence_needed: Mapping[str, datetime] = field(default_factory=dict)  #: by rack, last time
+    under_way: tuple[Shed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Actions in the order they are to be done, and what the cycle knows now."""
+
+    actions: tuple[Action, ...]
+    loads: Mapping[str, LayerLoad]
+    pools: tuple[Pool, ...]
+    fenced: Mapping[str, tuple[str, ...]]  #: by rack, once the plan is applied
+    notes: tuple[str, ...]  #: what no action can help
+    memory: Memory
+
+
+def in_force(observed: Observed, rules: Rules) -> tuple[PowerReservation, ...]:
+    """Reservations whose watts are kept from outsiders now: from a lead before their window."""
+    return tuple(
+        each
+        for each in observed.reservations
+        if each.nodes and each.starts_at - rules.reservation_lead <= observed.now < each.ends_at
+    )
+
+
+def plan_tokens(
+    graph: PowerGraph, observed: Observed, rules: Rules
+) -> tuple[KeepTokenLayers, tuple[Pool, ...]]:
+    """The token layers that Slurm should enforce now."""
+    if observed.mode is not Mode.ENFORCE:
+        return KeepTokenLayers(f"mode is {observed.mode}", ()), ()
+    tokens = tokens_by_node(graph, list(observed.view.jobs.values()), {})
+    pools = grant_pools(graph, in_force(observed, rules), tokens)
+    names = ", ".join(
+        f"{pool.reservation.name} {watts(pool.granted_w)} of {watts(pool.reservation.tokens_w)}"
+        for pool in pools
+    )
+    because = f"reservations in force: {names}" if pools else "the inventory's layers"
+    return KeepTokenLayers(because, compile_layers(graph, pools)), pools
+
+
+def plan_cycle(
+    graph: PowerGraph,
+    observed: Observed,
+    memory: Memory,
+    rules: Rules,
+    pools: Sequence[Pool],
+) -> Plan:
+    """Everything but the token layers, which are kept first (plan_tokens)."""
+    silent = _silent_nodes(graph, observed, memory, rules)
+    draws = assess_draw(graph, observed.telemetry, now=observed.now, rules=rules)
+    loads = assess_loads(
+        graph,
+        observed.view,
+        draws,
+        [pool.reservation for pool in pools],
+        silent,
+        now=observed.now,
+        rules=rules,
+    )
+    memory = _remember(graph, observed, memory, loads, rules)
+    if observed.mode is Mode.OFF:
+        return Plan(tuple(_stand_down(observed)), loads, tuple(pools), {}, (), memory)
+
+    fences, fenced, memory = _plan_fences(graph, observed, memory, rules, loads, pools)
+    ladder, notes, memory = _plan_ladder(graph, observed, memory, rules, loads)
+    actions: list[Action] = [
+        *fences,
+        *ladder,
+        *_plan_give_back(observed, memory, rules, loads),
+        *_plan_charges(graph, observed, rules),
+        *_plan_reservations(observed, rules, pools),
+    ]
+    if observed.mode is Mode.OBSERVE:
+        # What was ours while enforcing must not outlive it.
+        return Plan(
+            (*_stand_down(observed), *_only_ledger(actions)),
+            loads,
+            tuple(pools),
+            {},
+            (*(f"would {_told(action)}" for action in fences + ladder), *notes),
+            memory,
+        )
+    return Plan(tuple(actions), loads, tuple(pools), fenced, notes, memory)
+
+
+def _silent_nodes(
+    graph: PowerGraph, observed: Observed, memory: Memory, rules: Rules
+) -> Mapping[str, int]:
+    """Nodes that Slurm gave up on, at their last charge, until their BMC shows them low."""
+    holding = {
+        name for job in observed.view.jobs.values() if job.state.holds_nodes for name in job.nodes
+    }
+    silent = {}
+    for name, node in graph.nodes.items():
+        seen = observed.view.nodes.get(name)
+        if name in holding or seen is None or seen.usable:
+            continue
+        draw_w = node_draw_w(observed.telemetry, node.bmc, now=observed.now, rules=rules)
+        if draw_w is None or draw_w > node.type.idle_w * _DARK_ABOVE_IDLE:
+            silent[name] = memory.last_charge.get(name, node.type.tokens_max_w)
+    return silent
+
+
+def _remember(
+    graph: PowerGraph,
+    observed: Observed,
+    memory: Memory,
+    loads: Mapping[str, LayerLoad],
+    rules: Rules,
+) -> Memory:
+    now = observed.now
+    charges = tokens_by_node(graph, list(observed.view.jobs.values()), {})
+    down = {
+        name: tokens_w
+        for name, tokens_w in memory.last_charge.items()
+        if (node := observed.view.nodes.get(name)) is not None and not node.usable
+    }
+    over = {name: now for name, load in loads.items() if load.over}
+    return replace(
+        memory,
+        last_charge={**down, **charges},
+        last_over={**memory.last_over, **over},
+        under_way=tuple(s for s in memory.under_way if now - s.at < rules.shed_settle),
+    )
+
+
+# -- fences ---------------------------------------------------------------------------------------
+
+
+def _plan_fences(
+    graph: PowerGraph,
+    observed: Observed,
+    memory: Memory,
+    rules: Rules,
+    loads: Mapping[str, LayerLoad],
+    pools: Sequence[Pool],
+) -> tuple[list[SetFence], Mapping[str, tuple[str, ...]], Memory]:
+    current = fences_in(observed.view)
+    plan = plan_fence(
+        graph,
+        loads,
+        free_nodes=free_nodes(graph, observed.view, pools),
+        fenced={name for names in current.values() for name in names},
+        tokens_enforced=observed.tokens_enforced,
+    )
+    needed = {**memory.fence_needed, **dict.fromkeys(plan.nodes, observed.now)}
+    actions = []
+    fenced: dict[str, tuple[str, ...]] = {}
+    for rack in graph.racks:
+        before, wanted = current.get(rack.name, ()), plan.nodes.get(rack.name, ())
+        calm_for = observed.now - needed.get(rack.name, observed.now - rules.give_back_after)
+        if set(wanted) < set(before) and calm_for < rules.give_back_after:
+            # A fence is taken away only after a calm while, or it would flicker.
+            wanted = tuple(sorted({*wanted, *before}))
+        if wanted:
+            fenced[rack.name] = wanted
+        if set(wanted) != set(before):
+            why = plan.because.get(rack.name, f"rack {rack.name} is within its limits again")
+            actions.append(SetFence(why, rack.name, wanted))
+    return actions, fenced, replace(memory, fence_needed=needed)
+
+
+def fences_in(view: SlurmView) -> Mapping[str, tuple[str, ...]]:
+    """Fenced nodes by rack, as Slurm has them."""
+    return {
+        name.removeprefix(FENCE_PREFIX): each.nodes
+        for name, each in view.reservations.items()
+        if name.startswith(FENCE_PREFIX)
+    }
+
+
+def free_nodes(graph: PowerGraph, view: SlurmView, pools: Sequence[Pool]) -> frozenset[str]:
+    """Nodes that hold no job and belong to no reservation; down ones may return at any time."""
+    taken = {name for job in view.jobs.values() if job.state.holds_nodes for name in job.nodes}
+    taken |= {name for pool in pools for name in pool.reservation.nodes}
+    return frozenset(graph.nodes) - taken
+
+
+# -- the ladder -----------------------------------------------------------------------------------
+
+
+def _plan_ladder(
+    graph: PowerGraph,
+    observed: Observed,
+    memory: Memory,
+    rules: Rules,
+    loads: Mapping[str, LayerLoad],
+) -> tuple[list[Action], tuple[str, ...], Memory]:
+    now = observed.now
+    jobs = [job for job in observed.view.jobs.values() if job.state is JobState.RUNNING]
+    warned = {job.job_id: until for job in jobs if (until := _notice_until(job)) is not None}
+    ladder = plan_ladder(
+        list(loads.values()),
+        jobs,
+        relief_by_node=_relief_by_node(graph, observed, rules),
+        under_way=memory.under_way,
+        warned_until=warned,
+        now=now,
+        silver_notice=rules.silver_notice,
+    )
+    sheds: list[Action] = [
+        ShedJob(
+            step.because,
+            step.job.job_id,
+            step.layer,
+            step.relief_w,
+            _marked(step.job, held=True, shed_at=_stamp(now), because=step.because),
+        )
+        for step in ladder.shed
+    ]
+    until = now + rules.silver_notice
+    warnings: list[Action] = [
+        NotifyJob(
+            f"{step.because}; notice until {until:%H:%M:%S} UTC",
+            step.job.job_id,
+            _marked(step.job, notice_until=_stamp(until), because=step.because),
+        )
+        for step in ladder.warn
+    ]
+    begun = tuple(Shed(step.job.job_id, step.job.nodes, step.relief_w, now) for step in ladder.shed)
+    return sheds + warnings, ladder.helpless, replace(memory, under_way=memory.under_way + begun)
+
+
+def _relief_by_node(graph: PowerGraph, observed: Observed, rules: Rules) -> Mapping[str, int]:
+    """What each node draws above idle: by its BMC, else what its job was charged."""
+    charged = tokens_by_node(graph, list(observed.view.jobs.values()), {})
+    relief = {}
+    for name, tokens_w in charged.items():
+        node = graph.nodes[name]
+        draw_w = node_draw_w(observed.telemetry, node.bmc, now=observed.now, rules=rules)
+        relief[name] = tokens_w if draw_w is None else max(0, draw_w - node.type.idle_w)
+    return relief
+
+
+def _plan_give_back(
+    observed: Observed, memory: Memory, rules: Rules, loads: Mapping[str, LayerLoad]
+) -> list[GiveBack]:
+    """Release shed jobs once every layer has been within its limit for a while.
+
+    The fence stays where it is needed, so they land where there is room.
+    """
+    calm = all(
+        observed.now - at >= rules.give_back_after for at in memory.last_over.values()
+    ) and not any(load.over for load in loads.values())
+    if not calm:
+        return []
+    return [
+        GiveBack("every layer is within its limit again", job.job_id, _unmarked(job))
+        for job in observed.view.jobs.values()
+        if job.held and job.admitted.get("held") is True
+    ]
+
+
+def _marked(job: SlurmJob, **marks: object) -> str:
+    return json.dumps({**job.admitted, "v": 1, **marks}, separators=(",", ":"))
+
+
+def _unmarked(job: SlurmJob) -> str:
+    gone = {"held", "shed_at", "notice_until", "because"}
+    return json.dumps(
+        {key: value for key, value in job.admitted.items() if key not in gone},
+        separators=(",", ":"),
+    )
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
+
+
+def _notice_until(job: SlurmJob) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(job.admitted["notice_until"]))
+    except (KeyError, ValueError):
+        return None
+
+
+# -- charges, reservations, standing down ---------------------------------------------------------
+
+
+def _plan_charges(graph: PowerGraph, observed: Observed, rules: Rules) -> list[Action]:
+    """Jobs in a lane that carry no tokens: found at install, or accepted while blind."""
+    lanes = {rules.hot.partition, rules.cold.partition}
+    actions: list[Action] = []
+    for job in observed.view.jobs.values():
+        if job.state not in {JobState.PENDING, JobState.RUNNING}:
+            continue
+        blind = job.held and job.admitted.get("reason") in {"StateMissing", "StateStale"}
+        if job.partition in lanes and job.tokens_w_per_node is None:
+            charge = charge_of(job, graph, rules)
+            because = f"job {job.job_id} has no power tokens: {charge.because}"
+            actions.append(
+                ChargeJob(because, job.job_id, charge.tokens_w_per_node, charge.admin_comment)
+            )
+        elif blind:
+            because = f"job {job.job_id} was held while the broker's state was missing"
+            comment = json.dumps({**job.admitted, "reason": "Waits"}, separators=(",", ":"))
+            actions.append(GiveBack(because, job.job_id, comment))
+    return actions
+
+
+def _plan_reservations(observed: Observed, rules: Rules, pools: Sequence[Pool]) -> list[Action]:
+    complete = {pool.reservation.name for pool in pools if pool.complete}
+    actions: list[Action] = []
+    for each in observed.reservations:
+        used = any(
+            job.reservation == each.slurm_name and job.state.holds_nodes
+            for job in observed.view.jobs.values()
+        )
+        each = replace(each, used_at=observed.now) if used else each
+        state, reason = next_state(
+            each,
+            watts_free=each.name in complete,
+            now=observed.now,
+            grace=rules.reservation_grace,
+        )
+        if (state, reason) != (each.state, each.reason) or used:
+            actions.append(MoveReservation(reason, each.name, state, each.used_at))
+        if state.open and each.slurm_name not in observed.view.reservations:
+            actions.append(KeepReservation("it is in the ledger", replace(each, state=state)))
+        if not state.open and each.slurm_name in observed.view.reservations:
+            actions.append(DropReservation(reason, each.slurm_name))
+    known = {each.slurm_name for each in observed.reservations}
+    actions += [
+        DropReservation("it is not open in the ledger", name)
+        for name in observed.view.reservations
+        if name.startswith(OURS_PREFIX) and not name.startswith(FENCE_PREFIX)
+        if name not in known
+    ]
+    return actions
+
+
+def _stand_down(observed: Observed) -> list[Action]:
+    """Take back what is ours in Slurm: tokens first, or pending jobs would wait for ever."""
+    because = f"mode is {observed.mode}"
+    jobs = [j for j in observed.view.jobs.values() if j.state is not JobState.ENDED]
+    return [
+        *(StripTokens(because, job.job_id) for job in jobs if job.tokens_w_per_node is not None),
+        *(
+            GiveBack(because, job.job_id, _unmarked(job))
+            for job in jobs
+            if job.held and job.admitted.get("held") is True
+        ),
+        *(SetFence(because, rack, ()) for rack in fences_in(observed.view)),
+        *(
+            DropReservation(because, name)
+            for name in observed.view.reservations
+            if name.startswith(OURS_PREFIX) and not name.startswith(FENCE_PREFIX)
+        ),
+    ]
+
+
+def _only_ledger(actions: Sequence[Action]) -> list[Action]:
+    return [action for action in actions if isinstance(action, MoveReservation)]
+
+
+def _told(action: Action) -> str:
+    return f"{action.kind} {action.target} ({action.because})"

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the hook is told after a cycle: limits, what is left of them, pools and switches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from broker.domain import admission_state as told
+from broker.domain.cluster import JobState, SlurmJob, SlurmView
+from broker.domain.load import LayerLoad
+from broker.domain.power_graph import Layer, LayerKind, PowerGraph
+from broker.domain.rules import Lane, Rules
+from broker.domain.settle import charge_of
+from broker.domain.switches import Mode
+from broker.domain.tokens import Pool
+from broker.services.plan import Plan, free_nodes
+
+# Longer than the hook's stale_after_s would be a lie, shorter would cry wolf at a slow cycle.
+_VALID_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What does not change while the broker runs."""
+
+    cluster: str
+    graph: PowerGraph
+    rules: Rules
+    classes: tuple[told.PowerClass, ...]
+    switches: told.Switches
+    admins: tuple[str, ...]
+
+
+def admission_state(
+    site: Site, plan: Plan, view: SlurmView, *, mode: Mode, generation: int, now: datetime
+) -> told.AdmissionState:
+    """The next generation of the state file."""
+    fenced = {name for names in plan.fenced.values() for name in names}
+    open_nodes = {
+        name
+        for name in free_nodes(site.graph, view, plan.pools)
+        if name not in fenced and (node := view.nodes.get(name)) is not None and node.usable
+    }
+    at = int(now.timestamp())
+    return told.AdmissionState(
+        generation=generation,
+        written_at=at,
+        valid_until=at + _VALID_S,
+        mode=str(mode),
+        cluster=site.cluster,
+        lanes=tuple(_lane(site, lane, view) for lane in (site.rules.hot, site.rules.cold)),
+        node_types=_node_types(site),
+        layers=tuple(
+            _layer(site.graph, plan.loads[layer.name], open_nodes, fenced)
+            for layer in site.graph.layers.values()
+        ),
+        classes=site.classes,
+        reservations=tuple(_pool(each, view) for each in plan.pools),
+        admins=site.admins,
+        switches=site.switches,
+    )
+
+
+def _lane(site: Site, lane: Lane, view: SlurmView) -> told.Lane:
+    limit_w = lane.committed_limit_w or site.graph.site.safe_w
+    return told.Lane(
+        name=lane.name,
+        partition=lane.partition,
+        tier_default=str(site.rules.default_tier),
+        room_w=max(0, limit_w - sum(charge_w(site, job) for job in _of_lane(lane, view))),
+    )
+
+
+def _of_lane(lane: Lane, view: SlurmView) -> Sequence[SlurmJob]:
+    return [
+        job
+        for job in view.jobs.values()
+        if job.partition == lane.partition and job.state is not JobState.ENDED
+    ]
+
+
+def charge_w(site: Site, job: SlurmJob) -> int:
+    """What a job is charged, idle of its nodes included: as admitted, else as it would be."""
+    admitted = job.admitted.get("charge_w")
+    if isinstance(admitted, int):
+        return admitted
+    nodes = len(job.nodes) or job.node_count
+    charge = charge_of(job, site.graph, site.rules, site.classes)
+    idle_w = max(node.type.idle_w for node in site.graph.nodes.values())
+    return nodes * (charge.tokens_w_per_node + idle_w)
+
+
+def _node_types(site: Site) -> tuple[told.NodeType, ...]:
+    count: dict[str, int] = {}
+    for node in site.graph.nodes.values():
+        count[node.type.name] = count.get(node.type.name, 0) + 1
+    kinds = {node.type.name: node.type for node in site.graph.nodes.values()}
+    lanes = (site.rules.hot.partition, site.rules.cold.partition)
+    return tuple(
+        told.NodeType(kind.name, kind.idle_w, kind.max_w, kind.gpus, count[name], lanes)
+        for name, kind in kinds.items()
+    )
+
+
+def _layer(
+    graph: PowerGraph, load: LayerLoad, open_nodes: set[str], fenced: set[str]
+) -> told.Layer:
+    layer = load.layer
+    tokens_w = graph.tokens_w(layer)
+    left_w = min(tokens_w - load.tokens_used_w - load.reserved_w, load.headroom_w)
+    return told.Layer(
+        name=layer.name,
+        kind=str(layer.kind),
+        safe_w=layer.safe_w,
+        nodes=len(layer.nodes),
+        tokens_ever_w=tokens_w,
+        tokens_now_w=max(0, left_w),
+        nodes_now=sum(1 for name in layer.nodes if name in open_nodes),
+        fenced=sum(1 for name in layer.nodes if name in fenced),
+        parents=_parents(graph, layer),
+    )
+
+
+def _parents(graph: PowerGraph, layer: Layer) -> tuple[str, ...]:
+    if layer.kind is LayerKind.SITE:
+        return ()
+    return tuple(each.name for each in graph.above(layer)[1:])
+
+
+def _pool(pool: Pool, view: SlurmView) -> told.ReservedPool:
+    each = pool.reservation
+    used_w = sum(
+        job.tokens_w
+        for job in view.jobs.values()
+        if job.state.holds_nodes and set(job.nodes) & set(each.nodes)
+    )
+    return told.ReservedPool(
+        name=each.name,
+        slurm=each.slurm_name,
+        accounts=each.accounts,
+        users=each.users,
+        racks=(each.rack,),
+        nodes=each.nodes,
+        node_count=len(each.nodes),
+        tokens_now_w=max(0, pool.granted_w - used_w),
+        tokens_ever_w=each.tokens_w,
+        start=int(each.starts_at.timestamp()),
+        end=int(each.ends_at.timestamp()),
+        state=str(each.state),
+    )
