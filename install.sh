@@ -179,6 +179,9 @@ install_hook() {
         ln -sfn "$new" "$lua.new"
         mv -T "$lua.new" "$lua"
         did "hook modules in $lua"
+        find "$(dirname "$lua")" -maxdepth 1 -name 'lua.*' ! -path "$new" -exec rm -rf {} +
+        # slurmctld reads its script again, and with it our modules, when its time changes.
+        [ ! -e "$slurm/job_submit.lua" ] || touch "$slurm/job_submit.lua"
     fi
     install_site_script
 }
@@ -188,10 +191,7 @@ install_site_script() {
         install -m 644 "$source/slurm_plugin/job_submit.lua" "$slurm/job_submit.lua.new"
         mv "$slurm/job_submit.lua.new" "$slurm/job_submit.lua"
         did "$slurm/job_submit.lua"
-    elif grep -q power_broker "$slurm/job_submit.lua"; then
-        # slurmctld reads its script again, and with it our modules, when its time changes.
-        touch "$slurm/job_submit.lua"
-    else
+    elif ! grep -q power_broker "$slurm/job_submit.lua"; then
         did "YOUR TURN: $slurm/job_submit.lua is the site's own; call ours from it as slurm_plugin/job_submit.lua does"
     fi
 }

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +36,7 @@ class Container:
         with contextlib.suppress(OSError, ValueError):
             pid = int((self.folder / "pid").read_text())
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            if f"--machine={self.name}" in words or str(HERE / "nspawn.sh") in words:
+            if f"--machine={self.name}" in words or self.name in words:
                 return pid
         return None
 
@@ -52,6 +54,14 @@ class Container:
                 ):
                     return int(child)
         return None
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """One `up` of a name at a time: the second would drop what the first is booting."""
+        STATE.mkdir(parents=True, exist_ok=True)
+        with (STATE / f"{self.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def start(self, rootfs: Path, binds: list[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
