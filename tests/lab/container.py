@@ -146,7 +146,9 @@ class Container:
         enter = (
             "[ -e /sys/fs/cgroup/cgroup.controllers ] || "
             "{ umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup; }; "
-            'find "/sys/fs/cgroup/$0" -depth -type d -exec rmdir {} + 2>/dev/null'
+            "cd /sys/fs/cgroup/power-broker-lab && for attempt in $(seq 40); do "
+            'find "$0" -depth -type d -exec rmdir {} + 2>/dev/null; '
+            '[ -d "$0" ] || exit 0; sleep 0.05; done'  # until the last process is gone
         )
         private = ["unshare", "--mount", "--propagation", "private"]
         subprocess.run([*private, "sh", "-c", enter, self.name], check=False)

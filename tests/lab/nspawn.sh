@@ -12,8 +12,9 @@ if ! [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi
 # A cgroup of its own: two containers sharing one would reach each other's daemons with `systemctl kill`.
-mkdir -p "/sys/fs/cgroup/$name"
-echo $$ >"/sys/fs/cgroup/$name/cgroup.procs"
+group=/sys/fs/cgroup/power-broker-lab/$name
+mkdir -p "$group"
+echo $$ >"$group/cgroup.procs"
 
 # nspawn locks the folder it boots, but a lab only reads it and others boot it too.
 mkdir -p /run/systemd/nspawn
