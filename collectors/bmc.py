@@ -17,9 +17,9 @@ _WATTS = Meaning()
 class BmcReader:
     """One BMC's answers, judged."""
 
-    def __init__(self, bmc: Bmc) -> None:
+    def __init__(self, bmc: Bmc, *, last_good_w: int | None = None) -> None:
         self._bmc = bmc
-        self._last_good_w: int | None = None
+        self._last_good_w = last_good_w
 
     def read(self, *, at_us: int, code: int, data: bytes) -> Reading:
         """One answer, whatever it is, as one reading."""

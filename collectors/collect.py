@@ -4,14 +4,16 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
 
 from collectors.bmc import BmcReader, listener
-from collectors.devices import Bmc
+from collectors.devices import Device
 from collectors.pdu import PduReader
 from collectors.poller import phases, poll_pdu
+from collectors.readings import Record
 from collectors.settings import Settings
-from collectors.sink import Sink
+from collectors.sink import Sink, last_good_power
 from collectors.spool import Spool
 from collectors.transport import SnmpTarget, snmp_engine
 from collectors.transport.ipmi import IpmiAccess, run_worker
@@ -39,58 +41,64 @@ def collect(settings: Settings) -> None:
         len(settings.bmcs),
         settings.polling.interval_s,
     )
-    asyncio.run(_poll(settings, spool))
+    asyncio.run(_poll(settings, spool, last_good_power(settings.database.dsn)))
     sink.stop(within_s=LAST_FLUSH_S)
     spool.close()
     log.info("stopped, %d bytes left in the spool", spool.backlog_bytes())
 
 
-async def _poll(settings: Settings, spool: Spool) -> None:
-    stopping = asyncio.Event()
+async def _poll(settings: Settings, spool: Spool, last_good_w: Mapping[str, int]) -> None:
+    round_ = _Round(settings, spool.append, last_good_w, asyncio.Event())
     for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(each, round_.stopping.set)
     async with asyncio.TaskGroup() as tasks:
-        for work in [*_pdu_work(settings, spool, stopping), *_bmc_work(settings, spool, stopping)]:
+        for work in [*_pdu_work(round_), *_bmc_work(round_)]:
             tasks.create_task(work)
 
 
-def _pdu_work(
-    settings: Settings, spool: Spool, stopping: asyncio.Event
-) -> Iterable[Coroutine[None, None, None]]:
-    polling = settings.polling
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What all pollers share."""
+
+    settings: Settings
+    emit: Callable[[Record], None]
+    last_good_w: Mapping[str, int]
+    stopping: asyncio.Event
+
+    def watch(self, device: Device) -> Watch:
+        stale_after_polls = self.settings.polling.stale_after_polls
+        return Watch(device, stale_after_polls=stale_after_polls, emit=self.emit)
+
+
+def _pdu_work(round_: _Round) -> Iterable[Coroutine[None, None, None]]:
+    polling, pdus = round_.settings.polling, round_.settings.pdus
     engine = snmp_engine(polling.snmp_engine)
-    community = settings.secrets.snmp.community.get_secret_value()
-    offsets = phases(len(settings.pdus), polling.spread_s)
-    for pdu, phase_s in zip(settings.pdus, offsets, strict=True):
-        target = SnmpTarget(pdu.host, pdu.port, community, polling.timeout_s)
+    community = round_.settings.secrets.snmp.community.get_secret_value()
+    for pdu, phase_s in zip(pdus, phases(len(pdus), polling.spread_s), strict=True):
+        transport = engine(SnmpTarget(pdu.host, pdu.port, community, polling.timeout_s))
         yield poll_pdu(
-            PduReader(pdu, engine(target)),
-            Watch(pdu, stale_after_polls=polling.stale_after_polls, emit=spool.append),
+            PduReader(pdu, transport, last_good_w=round_.last_good_w.get(pdu.name)),
+            round_.watch(pdu),
             interval_s=polling.interval_s,
             phase_s=phase_s,
-            stopping=stopping,
+            stopping=round_.stopping,
         )
 
 
-def _bmc_work(
-    settings: Settings, spool: Spool, stopping: asyncio.Event
-) -> Iterable[Coroutine[None, None, None]]:
-    polling = settings.polling
+def _bmc_work(round_: _Round) -> Iterable[Coroutine[None, None, None]]:
+    polling, bmcs = round_.settings.polling, round_.settings.bmcs
+    secret = round_.settings.secrets.ipmi
     access = IpmiAccess(
-        user=settings.secrets.ipmi.user,
-        password=settings.secrets.ipmi.password.get_secret_value(),
+        user=secret.user,
+        password=secret.password.get_secret_value(),
         interval_s=polling.interval_s,
         timeout_s=polling.timeout_s,
     )
     heard = listener(
-        {each.name: BmcReader(each) for each in settings.bmcs},
-        {
-            each.name: Watch(each, stale_after_polls=polling.stale_after_polls, emit=spool.append)
-            for each in settings.bmcs
-        },
+        {b.name: BmcReader(b, last_good_w=round_.last_good_w.get(b.name)) for b in bmcs},
+        {each.name: round_.watch(each) for each in bmcs},
     )
-    offsets = phases(len(settings.bmcs), polling.spread_s)
-    with_phase: list[tuple[Bmc, float]] = list(zip(settings.bmcs, offsets, strict=True))
+    with_phase = list(zip(bmcs, phases(len(bmcs), polling.spread_s), strict=True))
     for nth in range(polling.ipmi_processes):
         if share := with_phase[nth :: polling.ipmi_processes]:
-            yield run_worker(share, access, heard, stopping=stopping)
+            yield run_worker(share, access, heard, stopping=round_.stopping)

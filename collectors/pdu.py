@@ -17,7 +17,9 @@ _MOST_DIGITS = 9  # a device that claims more decimal digits than this is not to
 class PduReader:
     """One PDU, and what discovery told about it."""
 
-    def __init__(self, pdu: Pdu, transport: SnmpTransport) -> None:
+    def __init__(
+        self, pdu: Pdu, transport: SnmpTransport, *, last_good_w: int | None = None
+    ) -> None:
         self._pdu = pdu
         self._transport = transport
         self._objects = pdu.profile.objects()
@@ -25,7 +27,7 @@ class PduReader:
         self._meanings: Mapping[str, Meaning] = {}
         self._stranger = ""  #: why the device is not what the inventory says
         self._up_time = -1
-        self._last_good_w: int | None = None
+        self._last_good_w = last_good_w
 
     async def read(self) -> Reading:
         """Poll once; raises NoAnswer."""

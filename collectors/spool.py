@@ -6,6 +6,7 @@ A killed collector loses nothing it had written; a restart may store some record
 their key makes harmless. Bounded: when full, the oldest segment goes.
 """
 
+import errno
 import logging
 import os
 import threading
@@ -48,6 +49,9 @@ class Spool:
         # Never append to a segment of an earlier life: its last line may be torn.
         self._writing = (old[-1] if old else 0) + 1
         self._written_bytes = 0
+        self._torn = False
+        self._refused = False
+        self._handed_out: list[bytes] = []  #: of the unwritten, what the sink has taken
         self._fd = self._open(self._writing)
 
     # -- the poller's side -------------------------------------------------------------
@@ -58,22 +62,24 @@ class Spool:
             self._unwritten.append(to_line(record))
             try:
                 self._write_out()
+                self._refused = False
             except OSError as why:
-                if len(self._unwritten) == 1:
+                if not self._refused:
                     log.error("spool: cannot write %s: %s", self._folder, why.strerror)
+                self._refused = True
         self.arrived.set()
 
     def _write_out(self) -> None:
         while self._unwritten:
             if self._written_bytes >= self._segment_bytes:
                 self._rotate()
-            line = self._unwritten[0]
+            # A full disk tears a line in the middle: its rest must not be taken for another's.
+            line = b"\n" + self._unwritten[0] if self._torn else self._unwritten[0]
             written = os.write(self._fd, line)
             self._written_bytes += written
-            if written < len(line):
-                # Disk full in mid-line: the reader skips the torn line, ours is written later.
-                os.write(self._fd, b"\n")
-                raise OSError(28, "no space left for a whole line")
+            self._torn = written < len(line)
+            if self._torn:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._unwritten.popleft()
 
     def _rotate(self) -> None:
@@ -82,6 +88,7 @@ class Spool:
         self._fd = fresh
         self._writing += 1
         self._written_bytes = 0
+        self._torn = False
         self._drop_oldest_beyond_limit()
 
     def _drop_oldest_beyond_limit(self) -> None:
@@ -103,7 +110,7 @@ class Spool:
 
     def take(self) -> list[Record]:
         """The next records after what is done, in order; the same again until done() is called."""
-        records = [self._readable(line) for line in self._next_lines()]
+        records = [self._readable(line) for line in self._next_lines() or self._from_memory()]
         return [each for each in records if each is not None]
 
     def done(self) -> None:
@@ -111,6 +118,7 @@ class Spool:
         for segment in range(self._position.segment, self._taken.segment):
             self._path(segment).unlink(missing_ok=True)
         self._position = self._taken
+        self._handed_out = []
 
     def backlog_bytes(self) -> int:
         """How much of the spool is not stored yet."""
@@ -146,6 +154,13 @@ class Spool:
                 self._taken = _Position(place.segment, place.offset + whole)
                 return data[:whole].splitlines()
             place = _Position(self._segment_after(place.segment), 0)
+
+    def _from_memory(self) -> list[bytes]:
+        """What the disk did not take goes to Postgres all the same."""
+        with self._lock:
+            self._handed_out += self._unwritten
+            self._unwritten.clear()
+        return self._handed_out
 
     def _segment_after(self, segment: int) -> int:
         return min((n for n in self._segments() if n > segment), default=self._writing)

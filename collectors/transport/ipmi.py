@@ -65,11 +65,20 @@ async def _serve(
     patience_s = _STUCK_AFTER_INTERVALS * access.interval_s + _LOGIN_ALLOWANCE_S
     try:
         while line := await asyncio.wait_for(process.stdout.readline(), patience_s):
-            heard(json.loads(line))
+            _pass_on(line, heard)
     except TimeoutError:
         log.error("ipmi worker %d said nothing for %.0f s", process.pid, patience_s)
     finally:
         closing.cancel()
+
+
+def _pass_on(line: bytes, heard: Heard) -> None:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        log.error("ipmi worker said what is no answer: %r", line[:80])
+        return
+    heard(message)
 
 
 async def _close_when(stopping: asyncio.Event, stdin: asyncio.StreamWriter) -> None:

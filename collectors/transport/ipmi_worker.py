@@ -38,7 +38,7 @@ class Bmc:
     session: Any = None
     asked: bool = False
     misses: int = 0
-    trouble: str = "no session yet"
+    trouble: str = "no answer to the login yet"
 
 
 @dataclass(slots=True)
@@ -163,9 +163,11 @@ def _parent_gone() -> bool:
 
 def main() -> None:
     told = json.loads(sys.stdin.readline())
-    start = time.monotonic()
+    sys.stdout = sys.stderr  # pyghmi prints now and then; stdout carries answers only
+    interval_s = told["interval_s"]
+    start = (time.monotonic() // interval_s + 1) * interval_s
     bmcs = [Bmc(b["name"], b["host"], b["port"], start + b["phase_s"]) for b in told["bmcs"]]
-    worker = Worker(told["user"], told["password"], told["interval_s"], told["timeout_s"], bmcs)
+    worker = Worker(told["user"], told["password"], interval_s, told["timeout_s"], bmcs)
 
     def stop(*_: object) -> None:
         worker.stopping = True

@@ -25,6 +25,8 @@ class GufoTransport:
         except TimeoutError as why:
             raise NoAnswer(f"timed out after {timeout_s:g} s") from why
         except SnmpError as why:
+            # What is left in the socket after garbage would answer the next poll: begin anew.
+            self._session = None
             raise NoAnswer(f"answered with an error: {type(why).__name__} {why}".strip()) from why
         except OSError as why:
             self._session = None

@@ -11,7 +11,8 @@ from pysnmp.hlapi.v1arch.asyncio import (
     UdpTransportTarget,
     get_cmd,
 )
-from pysnmp.proto import rfc1902, rfc1905
+from pysnmp.proto import rfc1905
+from pysnmp.proto.api import v2c
 
 from collectors.transport import NoAnswer, SnmpTarget
 
@@ -50,7 +51,9 @@ def _absent(value: object) -> bool:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, rfc1902.ObjectIdentifier):
+    if isinstance(value, ObjectIdentity):
+        value = value.get_oid()
+    if isinstance(value, v2c.ObjectIdentifier):
         return str(value)
     if hasattr(value, "asOctets"):
         return value.asOctets()

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.poller import next_turn, phases, poll_pdu
+from collectors.readings import Quality, Reading
+from collectors.transport import NoAnswer
+
+
+@given(
+    now_s=st.floats(0, 1e9),
+    interval_s=st.sampled_from([0.5, 2.0, 10.0]),
+    share=st.floats(0, 1, exclude_max=True),
+)
+def test_the_next_turn_lies_ahead_and_within_one_interval(
+    now_s: float, interval_s: float, share: float
+) -> None:
+    turn = next_turn(now_s, interval_s=interval_s, phase_s=share * interval_s)
+
+    assert now_s - 1e-6 <= turn <= now_s + interval_s + 1e-6
+
+
+def test_devices_of_a_round_start_spread() -> None:
+    assert phases(4, 0.2) == pytest.approx([0, 0.05, 0.1, 0.15])
+    assert phases(0, 0.2) == []
+
+
+class Reader:
+    """Answers, times out, breaks, and again."""
+
+    def __init__(self) -> None:
+        self.polls = 0
+
+    async def read(self) -> Reading:
+        self.polls += 1
+        if self.polls % 3 == 1:
+            raise NoAnswer("timed out")
+        if self.polls % 3 == 2:
+            raise ZeroDivisionError("a bug")
+        return Reading("r1.A", "pdu", self.polls, 1, None, None, Quality.GOOD)
+
+
+class Diary:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def answered(self, reading: Reading) -> None:
+        self.said.append("answered")
+
+    def missed(self, reason: str) -> None:
+        self.said.append(reason)
+
+
+async def test_neither_silence_nor_a_bug_ends_the_polling() -> None:
+    stopping, diary = asyncio.Event(), Diary()
+    polling = asyncio.create_task(
+        poll_pdu(Reader(), diary, interval_s=0.01, phase_s=0, stopping=stopping)  # type: ignore[arg-type]
+    )
+
+    async with asyncio.timeout(5):
+        while len(diary.said) < 6:
+            await asyncio.sleep(0.005)
+    stopping.set()
+    await polling
+
+    assert diary.said[:3] == ["timed out", "ZeroDivisionError: a bug", "answered"]
+    assert diary.said[5] == "answered"
