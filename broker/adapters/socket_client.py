@@ -27,7 +27,7 @@ def ask(request: Request, *, path: Path, timeout_s: float = 60.0) -> Answer:
             connection.connect(str(path))
         except OSError as error:
             raise BrokerUnreachable(
-                f"powerbrokerd is not running: {path}: {error.strerror or error}"
+                f"powerbrokerd does not answer at {path}: {error.strerror or error}"
             ) from error
         try:
             line = _exchange(connection, request.to_line(), deadline)
