@@ -26,6 +26,9 @@ TICK_S = 0.25
 _DATAGRAM_AT_MOST = 65535
 _PACKETS_AT_ONCE = 32  # then the loop looks after the others
 _SESSION_SWEEP_TICKS = 40
+# Real BMCs take 5 to 100 ms.  Answered within 0.2 ms, pyghmi's client now and then misses that the
+# answer has come (it looks, then sleeps) and sits out its retry timer of up to a second.
+_BMC_THINKS_S = 0.005
 
 
 class CannotServe(Exception):
@@ -105,9 +108,19 @@ def _open_bmcs(plant: Plant, port: int, stack: ExitStack) -> list[SimulatedBmc]:
     bmcs = []
     for node in plant.layout.nodes.values():
         endpoint = _bind(node.bmc, node.bmc_address, port, stack)
-        bmcs.append(SimulatedBmc(node, plant, endpoint))
-        _listen(endpoint, bmcs[-1].receive, stack)
+        bmc = SimulatedBmc(node, plant, endpoint)
+        bmcs.append(bmc)
+        _listen(endpoint, _after_a_moment(bmc), stack)
     return bmcs
+
+
+def _after_a_moment(bmc: SimulatedBmc) -> Callable[[bytes, Any], None]:
+    loop = asyncio.get_running_loop()
+
+    def receive(packet: bytes, client: Any) -> None:
+        loop.call_later(_BMC_THINKS_S, bmc.receive, packet, client)
+
+    return receive
 
 
 def _bind(device: str, address: str, port: int, stack: ExitStack) -> socket.socket:
