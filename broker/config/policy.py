@@ -38,6 +38,7 @@ class ClassSection(Section):
     """Defaults of jobs of one class that declare only part of their envelope."""
 
     est_share: Decimal = Field(Decimal(1), gt=0, le=1, description="estimate / maximum")
+    max_share: Decimal = Field(Decimal(1), gt=0, le=1, description="maximum / the nodes' own")
 
 
 class HookSection(Section):

@@ -103,6 +103,7 @@ class JobRecord:
     lane: str
     state: str
     reservation: str = ""
+    ticket: str = ""
 
 
 class Store(Protocol):

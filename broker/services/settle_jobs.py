@@ -66,6 +66,7 @@ class SettleJobs:
             lane=self.site.rules.lane_of(job.partition),
             state=job.slurm_state,
             reservation=job.reservation,
+            ticket=str(job.admitted.get("ticket", "")),
         )
 
 
