@@ -70,6 +70,12 @@ def pip_settings() -> dict[str, str]:
     return {name: value for name, value in found.items() if "file:" not in value}
 
 
+def ca_bundle() -> Path:
+    """The certificates this machine trusts for a package index."""
+    named = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
+    return Path(named or "/etc/ssl/certs/ca-certificates.crt")
+
+
 def _pip_config() -> dict[str, str]:
     found = {}
     for line in _output("python3", "-m", "pip", "config", "list").splitlines():

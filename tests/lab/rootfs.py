@@ -23,7 +23,6 @@ SUITE = "forky"
 SLURM_RELEASE = "26.05"
 PYSLURM = ("slurm_plugin/build-pyslurm", "slurm_plugin/pyslurm_compat.h")
 EXTRAS = ["test"]  # pyslurm has a build of its own
-CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def packages() -> list[str]:
@@ -111,8 +110,8 @@ def _finish(base: Path, rootfs: Path, say: Callable[[str], None]) -> None:
     for path in PYSLURM:
         shutil.copy(CHECKOUT / path, rootfs / "build")
     shutil.copy("/etc/resolv.conf", rootfs / "etc/resolv.conf")
-    if CA_BUNDLE.exists():
-        shutil.copy(CA_BUNDLE, rootfs / "etc/ssl/certs/ca-certificates.crt")
+    if host.ca_bundle().exists():
+        shutil.copy(host.ca_bundle(), rootfs / "etc/ssl/certs/ca-certificates.crt")
     say("installing Python packages and building pyslurm")
     _run("the Python packages", [*_chroot(rootfs), "/build-full.sh", *requirements(EXTRAS)])
     for path in ("build", "build-full.sh", "etc/resolv.conf"):
