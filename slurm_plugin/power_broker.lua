@@ -112,7 +112,7 @@ local function guarded(...)
 end
 
 local function ticket_of(job_rec, now)
-    return string.match(job_rec.admin_comment or "", '"ticket":"(PW%-[0-9A-Z]+)"') or config.ticket(now)
+    return string.match(job_rec.admin_comment or "", '"ticket":"([A-Z0-9-]+)"') or config.ticket(now)
 end
 
 local function modify(job_desc, job_rec, part_list, modify_uid)

@@ -34,6 +34,7 @@ JSON_KEYS = {
 _UNMISTAKABLE = ('"estimatedPowerKW"', '"maxPowerKW"', '"minRackHeadroomKW"')
 _SCALE_W = {"W": 1, "kW": 1_000, "MW": 1_000_000}
 _WORD_BYTES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_NO_VALUE = "\n"  # no value can be that: the envelope is printable
 
 _POWER = re.compile(r"([0-9]+)(?:\.([0-9]{1,6}))?([A-Za-z]+)((?:/[A-Za-z]+)?)")
 _KILOWATTS = re.compile(r"([0-9]+)(?:\.([0-9]{1,6}))?")
@@ -193,14 +194,9 @@ def _refuse_unprintable(body: str) -> None:
 
 
 def _word_pairs(body: str) -> list[tuple[str, str]]:
-    pairs = []
-    for word in re.split(r"[ \t]+", body):
-        key, equals, value = word.partition("=")
-        if word and not equals:
-            raise BadEnvelope(word, "", _A_WORD)
-        if word:
-            pairs.append((key, value))
-    return pairs
+    """Keys and values; a word without `=` is a key of its own, refused when its turn comes."""
+    words = (word.partition("=") for word in re.split(r"[ \t]+", body) if word)
+    return [(key, value if equals else _NO_VALUE) for key, equals, value in words]
 
 
 def _parse_bare_json(text: str) -> Envelope | None:
@@ -245,6 +241,8 @@ def _json_pairs(body: str) -> list[tuple[str, str]] | None:
 def _word_envelope(pairs: list[tuple[str, str]]) -> Envelope:
     envelope, seen = Envelope(), set()
     for key, value in pairs:
+        if value == _NO_VALUE:
+            raise BadEnvelope(key, "", _A_WORD)
         if key not in _READ:
             raise BadEnvelope(key, value, _A_KEY)
         if key in seen:

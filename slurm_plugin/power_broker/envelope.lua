@@ -174,6 +174,7 @@ local function build(pairs_found, readers, unknown)
     local found, seen = { est_per_node = false, max_per_node = false }, {}
     for _, pair in ipairs(pairs_found) do
         local key, value = pair[1], pair[2]
+        if value == nil then bad(key, "", A_WORD) end
         local read = readers[key]
         if not read then bad(key, value, unknown) end
         if seen[key] then bad(key, value, ONCE) end
@@ -201,12 +202,16 @@ local function refuse_unprintable(body)
     if string.find(body, "[^ -~\t]") then bad("power", body, ASCII) end
 end
 
+-- A word without `=` is a key without a value, refused when its turn comes.
 local function word_pairs(body)
     local found = {}
     for word in string.gmatch(body, "[^ \t]+") do
         local equals = string.find(word, "=", 1, true)
-        if not equals then bad(word, "", A_WORD) end
-        found[#found + 1] = { string.sub(word, 1, equals - 1), string.sub(word, equals + 1) }
+        if equals then
+            found[#found + 1] = { string.sub(word, 1, equals - 1), string.sub(word, equals + 1) }
+        else
+            found[#found + 1] = { word }
+        end
     end
     return found
 end

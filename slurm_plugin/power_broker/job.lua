@@ -113,7 +113,7 @@ function job.admin_comment(ticket, decision, earlier)
     add("reason", decision.reason)
     if decision.verdict == "hold" then add("held", true) end
     local plain = json.object(parts)
-    if not said(earlier) or string.find(earlier, '"ticket":"PW-', 1, true) then return plain end
+    if not said(earlier) or string.find(earlier, '"ticket":"', 1, true) then return plain end
     add("note", earlier)
     local noted = json.object(parts)
     return #noted <= MOST_ADMIN_COMMENT_BYTES and noted or plain

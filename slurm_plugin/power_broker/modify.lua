@@ -34,7 +34,7 @@ end
 
 local function carries_power(job_rec)
     return licenses.has_tokens(job_rec.licenses)
-        or string.find(job_rec.admin_comment or "", '"ticket":"PW-', 1, true) ~= nil
+        or string.find(job_rec.admin_comment or "", '"ticket":"', 1, true) ~= nil
 end
 
 local function is_held(job_rec)
