@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -43,5 +44,6 @@ def _words(value: Any) -> set[str]:
     if isinstance(value, bool):
         return {"yes" if value else "no"}
     if not isinstance(value, list):
-        value = [] if value is None else [*str(value).split(","), value]
+        # ``ALLOCATED+DRAIN`` and ``n05,n06`` are picked by any of their words.
+        value = [] if value is None else [value, *re.split(r"[,+]", str(value))]
     return {str(each).lower() for each in value}

@@ -154,7 +154,7 @@ class Answer:
             raise BadRequest("rows: expected a list of objects")
         error = "" if said.get("ok") else str(said.get("error") or "no reason given")
         return cls(
-            rows=rows,
+            rows=tuple(rows),
             message=str(said.get("message", "")),
             exit_code=int(said.get("exit_code", 1 if error else 0)),
             error=error,

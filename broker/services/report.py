@@ -69,8 +69,8 @@ def report_showback(
     lines = bill(metered, reserved, _count_jobs(runs), tariff, accounts=accounts)
     total = lines[-1]
     sentence = (
-        f"Total is what {sum(len(rack.pdus) for rack in graph.racks)} PDUs metered from"
-        f" {_iso(start)} to {_iso(until)}: {total.metered_kwh} kWh, {total.cost} {tariff.currency}."
+        f"Total is what the racks' PDUs metered from {_iso(start)} to {_iso(until)}:"
+        f" {total.metered_kwh} kWh, {total.cost} {tariff.currency}."
         f"{_gaps(metered, start, until)}"
     )
     return ShowbackReport(rows=[asdict(each) for each in lines], sentence=sentence)
