@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -130,6 +130,7 @@ class Cycle:
         keep, pools = plan_tokens(graph, observed, rules)
         stands_down = observed.mode is not Mode.ENFORCE
         told = [] if stands_down else [self.token_layers(keep)]
+        observed = replace(observed, tokens_enforced=self.token_layers.enforced)
         plan = plan_cycle(graph, observed, self.memory, rules, pools)
         outcomes = self.apply(plan.actions)
         if stands_down:
