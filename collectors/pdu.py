@@ -41,6 +41,9 @@ class PduReader:
             self._last_good_w = reading.active_power_w
         return reading
 
+    def close(self) -> None:
+        self._transport.close()
+
     async def _discover(self) -> None:
         """Ask who it is and how many decimal digits its values have; no power is asked here."""
         digits_oids = [each.digits_oid for each in self._objects.values() if each.digits_oid]

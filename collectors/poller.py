@@ -34,15 +34,20 @@ async def poll_pdu(
     while not stopping.is_set():
         turn = next_turn(loop.time(), interval_s=interval_s, phase_s=phase_s)
         if await _stopped_before(stopping, turn - loop.time()):
-            return
-        try:
-            watch.answered(await reader.read())
-        except NoAnswer as why:
-            watch.missed(str(why))
-        except Exception as why:
-            # A bug or an answer nobody foresaw must cost this poll, not the polling.
-            log.exception("unexpected while polling")
-            watch.missed(f"{type(why).__name__}: {why}")
+            break
+        await _poll_once(reader, watch)
+    reader.close()
+
+
+async def _poll_once(reader: PduReader, watch: Watch) -> None:
+    try:
+        watch.answered(await reader.read())
+    except NoAnswer as why:
+        watch.missed(str(why))
+    except Exception as why:
+        # A bug or an answer nobody foresaw must cost this poll, not the polling.
+        log.exception("unexpected while polling")
+        watch.missed(f"{type(why).__name__}: {why}")
 
 
 async def _stopped_before(stopping: asyncio.Event, delay_s: float) -> bool:

@@ -117,6 +117,8 @@ class Sink(threading.Thread):
                 self._spool.sync()
         if not self._drained():
             log.info("sink: %d bytes stay in the spool", self._spool.backlog_bytes())
+        if self._connection is not None:
+            self._connection.close()
 
     def stop(self, *, within_s: float) -> None:
         """Store what is left if Postgres takes it in time; the spool keeps it otherwise."""

@@ -27,6 +27,9 @@ class SnmpTransport(Protocol):
         Objects that the agent does not have are left out of the mapping.
         """
 
+    def close(self) -> None:
+        """Give up the socket."""
+
 
 class SnmpEngine(Protocol):
     def __call__(self, target: SnmpTarget) -> SnmpTransport: ...

@@ -15,7 +15,7 @@ from collectors.devices import Bmc
 log = logging.getLogger("powercollectord")
 
 _STUCK_AFTER_INTERVALS = 5  #: every BMC is heard of once an interval, missed or answered
-_LOGIN_ALLOWANCE_S = 10.0
+_START_ALLOWANCE_S = 10.0  #: until the first word: imports and logins on a busy machine
 _RESTART_AFTER_S = 1.0
 
 
@@ -62,10 +62,11 @@ async def _serve(
     assert process.stdout is not None
     process.stdin.write(_instructions(bmcs, access))
     closing = asyncio.create_task(_close_when(stopping, process.stdin))
-    patience_s = _STUCK_AFTER_INTERVALS * access.interval_s + _LOGIN_ALLOWANCE_S
+    patience_s = _STUCK_AFTER_INTERVALS * access.interval_s + _START_ALLOWANCE_S
     try:
         while line := await asyncio.wait_for(process.stdout.readline(), patience_s):
             _pass_on(line, heard)
+            patience_s = _STUCK_AFTER_INTERVALS * access.interval_s
     except TimeoutError:
         log.error("ipmi worker %d said nothing for %.0f s", process.pid, patience_s)
     finally:

@@ -45,8 +45,10 @@ class Bmc:
 class Worker:
     """Polls on a grid of the monotonic clock until stdin ends."""
 
-    user: str
-    password: str
+    # As bytes: with str, pyghmi 1.6 files a session under one key and forgets it under another,
+    # and hands out the broken one for ever instead of logging in again.
+    user: bytes
+    password: bytes
     interval_s: float
     timeout_s: float
     bmcs: list[Bmc]
@@ -167,7 +169,9 @@ def main() -> None:
     interval_s = told["interval_s"]
     start = (time.monotonic() // interval_s + 1) * interval_s
     bmcs = [Bmc(b["name"], b["host"], b["port"], start + b["phase_s"]) for b in told["bmcs"]]
-    worker = Worker(told["user"], told["password"], interval_s, told["timeout_s"], bmcs)
+    worker = Worker(
+        told["user"].encode(), told["password"].encode(), interval_s, told["timeout_s"], bmcs
+    )
 
     def stop(*_: object) -> None:
         worker.stopping = True

@@ -31,6 +31,16 @@ class GufoTransport:
         except OSError as why:
             self._session = None
             raise NoAnswer(why.strerror or str(why)) from why
+        except BaseException as why:
+            # gufo 0.13 panics in Rust on some garbage (1400 bytes of 0xff); a panic is no Exception
+            # in Python and would end the collector, every device with it.
+            if type(why).__name__ != "PanicException":
+                raise
+            self._session = None
+            raise NoAnswer("answered with garbage") from why
+
+    def close(self) -> None:
+        self._session = None
 
     def _open(self) -> SnmpSession:
         if self._session is None:

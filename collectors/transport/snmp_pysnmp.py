@@ -45,6 +45,11 @@ class PysnmpTransport:
             raise NoAnswer(f"answered with an error: {status.prettyPrint()}")
         return {str(oid): _plain(value) for oid, value in bindings if not _absent(value)}
 
+    def close(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+            self._dispatcher = None
+
 
 def _absent(value: object) -> bool:
     return isinstance(value, _ABSENT) or type(value).__name__ == "Null"

@@ -37,6 +37,9 @@ class Agent:
             raise NoAnswer("timed out after 1.5 s")
         return {oid: self.values[oid] for oid in oids if oid in self.values}
 
+    def close(self) -> None:
+        """There is no socket."""
+
 
 def a_reader(agent: Agent) -> PduReader:
     return PduReader(Pdu("r1.B", "pdu", "127.0.1.2", 161, 66_240, "px", PROFILE), agent)

@@ -33,6 +33,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.polls = 0
+        self.closed = False
 
     async def read(self) -> Reading:
         self.polls += 1
@@ -41,6 +42,9 @@ class Reader:
         if self.polls % 3 == 2:
             raise ZeroDivisionError("a bug")
         return Reading("r1.A", "pdu", self.polls, 1, None, None, Quality.GOOD)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Diary:
@@ -55,9 +59,9 @@ class Diary:
 
 
 async def test_neither_silence_nor_a_bug_ends_the_polling() -> None:
-    stopping, diary = asyncio.Event(), Diary()
+    stopping, diary, reader = asyncio.Event(), Diary(), Reader()
     polling = asyncio.create_task(
-        poll_pdu(Reader(), diary, interval_s=0.01, phase_s=0, stopping=stopping)  # type: ignore[arg-type]
+        poll_pdu(reader, diary, interval_s=0.01, phase_s=0, stopping=stopping)  # type: ignore[arg-type]
     )
 
     async with asyncio.timeout(5):
@@ -66,5 +70,6 @@ async def test_neither_silence_nor_a_bug_ends_the_polling() -> None:
     stopping.set()
     await polling
 
+    assert reader.closed
     assert diary.said[:3] == ["timed out", "ZeroDivisionError: a bug", "answered"]
     assert diary.said[5] == "answered"

@@ -24,6 +24,9 @@ class Recorded:
     async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
         return {oid: self.values[oid] for oid in oids if oid in self.values}
 
+    def close(self) -> None:
+        """There is no socket."""
+
 
 def _typed(tag: str, value: str) -> object:
     if tag in {"2", "65", "66", "67", "70"}:
