@@ -63,6 +63,12 @@ class SlurmController(Protocol):
     def reconfigure(self) -> None:
         """Let slurmctld read its files, resources.yaml among them."""
 
+    def token_usage(self) -> Sequence[tuple[tuple[str, ...], int, int]]:
+        """Slurm's own sums: (nodes, total, used) of every layer of tokens, in W.
+
+        Empty when slurmctld has no such resource. Compare with the plan after each reconfigure.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
