@@ -108,6 +108,7 @@ class Container:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis",
             "SHARED_DATA": "/shared",
+            "POWER_BROKER_LAB": "1",
             **({"SBATCH_OUTPUT": "/var/tmp/slurm-%j.out"} if uid == 0 else {}),
             **{name: os.environ[name] for name in ("CI", "TERM", "COLUMNS") if name in os.environ},
         }
