@@ -52,6 +52,10 @@ class PowerReservation:
     def overlaps(self, other: PowerReservation) -> bool:
         return self.starts_at < other.ends_at and other.starts_at < self.ends_at
 
+    def covers(self, at: datetime) -> bool:
+        """Is this instant in its window? Its end is not."""
+        return self.starts_at <= at < self.ends_at
+
 
 def reserved_w(reservations: Iterable[PowerReservation], layer: Layer) -> int:
     """Tokens that open reservations take out of a layer, in W."""
@@ -60,6 +64,40 @@ def reserved_w(reservations: Iterable[PowerReservation], layer: Layer) -> int:
         for each in reservations
         if each.state.open and each.nodes and each.nodes[0] in layer.nodes
     )
+
+
+def peak_reserved_w(
+    reservations: Iterable[PowerReservation], layer: Layer, *, start: datetime, end: datetime
+) -> int:
+    """Tokens that open reservations take out of a layer at the worst instant of a window, in W."""
+    found = list(reservations)
+    # The sum only grows where one begins, so no other instant can be the worst.
+    begins = {start, *(each.starts_at for each in found if start <= each.starts_at < end)}
+    return max(reserved_w((each for each in found if each.covers(at)), layer) for at in begins)
+
+
+def check_promise(
+    wanted: PowerReservation, *, graph: PowerGraph, others: Sequence[PowerReservation]
+) -> None:
+    """Raise PowerUnavailable if its nodes are taken, or a layer cannot promise its watts."""
+    rivals = [each for each in others if each.state.open and each.overlaps(wanted)]
+    for rival in rivals:
+        if shared := sorted(set(rival.nodes) & set(wanted.nodes)):
+            raise PowerUnavailable(
+                f"rack {wanted.rack}: {','.join(shared)} set aside for reservation {rival.name}"
+                f" from {_minute(rival.starts_at)} to {_minute(rival.ends_at)}",
+                hint="powermgr show reservation",
+            )
+    for layer in graph.above(graph.layers[wanted.rack]):
+        peak_w = peak_reserved_w(rivals, layer, start=wanted.starts_at, end=wanted.ends_at)
+        left_w = graph.tokens_w(layer) - peak_w
+        if wanted.tokens_w > left_w:
+            raise PowerUnavailable(
+                # To the watt, so that what is left can be asked for as it stands here.
+                f"{layer.kind} {layer.name}: {wanted.tokens_w} W above idle asked,"
+                f" {left_w} W of {graph.tokens_w(layer)} W can still be reserved",
+                hint="powermgr show reservation",
+            )
 
 
 def plan_reservation(
@@ -95,14 +133,7 @@ def plan_reservation(
             f" than their idle draw {watts(least_w)}, up to their maximum {watts(most_w)}"
         )
     chosen = replace(wanted, nodes=nodes, tokens_w=wanted.power_w - least_w)
-    for layer in graph.above(rack):
-        left_w = graph.tokens_w(layer) - reserved_w(rivals, layer)
-        if chosen.tokens_w > left_w:
-            raise PowerUnavailable(
-                f"{layer.kind} {layer.name}: {watts(chosen.tokens_w)} above idle asked,"
-                f" {watts(left_w)} of {watts(graph.tokens_w(layer))} can still be reserved",
-                hint="powermgr show reservation",
-            )
+    check_promise(chosen, graph=graph, others=rivals)
     return chosen
 
 
@@ -123,3 +154,7 @@ def next_state(
     if not watts_free:
         return reservation.state, "waits for jobs outside it to free its watts"
     return ReservationState.ACTIVE, "its watts are free"
+
+
+def _minute(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M}"
