@@ -213,6 +213,25 @@ def test_postgres_crashing_again_and_again_stores_nothing_twice_and_nothing_less
     assert collector.stored() == fleet.counts()
 
 
+def test_a_postgres_that_hangs_does_not_hold_up_the_polling(
+    fleet: Fleet, collector: Collector
+) -> None:
+    wait_for("all devices are stored", collector.heard_all)
+    [(backend,)] = collector.rows(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'powercollectord'"
+    )
+    assert isinstance(backend, int)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        before = fleet.counts()
+        wait_for("polling goes on", lambda: _all_grew(before, fleet.counts(), by=4), within_s=5)
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    collector.end(signal.SIGTERM)
+
+    assert collector.stored() == fleet.counts()
+
+
 def test_sigterm_while_postgres_is_away_keeps_all_for_the_next_life(
     fleet: Fleet, collector: Collector, postgres_cluster: Cluster
 ) -> None:

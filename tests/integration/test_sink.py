@@ -8,9 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import migrations
 from collectors.readings import Quality, Reading, Record, Silence
 from collectors.sink import Sink, last_good_power
 from collectors.spool import Spool
+from tests.support.postgres import Cluster
 
 pytestmark = pytest.mark.postgres
 
@@ -191,3 +193,39 @@ def test_nobody_but_the_collector_may_drop_days(store: Store) -> None:
         connection.execute("SET ROLE nosy")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("SELECT drop_sample_partitions(2)")
+
+
+def test_the_collectors_own_role_is_enough_and_has_no_more(
+    postgres_cluster: Cluster, tmp_path: Path
+) -> None:
+    name = "owned"
+    for role in ("powerbroker", "powercollect"):
+        postgres_cluster.execute(f"CREATE ROLE {role} LOGIN")
+    postgres_cluster.execute(f"CREATE DATABASE {name} OWNER powerbroker")
+    migrations.upgrade(postgres_cluster.url(name, user="powerbroker"))
+    store = Store(postgres_cluster.dsn(name, user="powercollect"), tmp_path)
+
+    store.take(a_reading(NOW_US - 5 * DAY_US, 1), a_reading(NOW_US, 2))
+    store.take(Silence("r1.A", "pdu", NOW_US + SECOND_US, NOW_US, "no answer for 1 s"))
+
+    assert store.powers() == [1, 2]
+    with psycopg.connect(store.dsn, autocommit=True) as connection:
+        for forbidden in (
+            "DELETE FROM samples",
+            "UPDATE samples SET note = ''",
+            "DROP TABLE latest",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden)  # type: ignore[call-overload]
+
+
+def test_the_schema_goes_down_and_up_again(postgres_cluster: Cluster, database: str) -> None:
+    migrations.downgrade(postgres_cluster.url(database), "base")
+    with psycopg.connect(postgres_cluster.dsn(database)) as connection:
+        left = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            " AND relkind IN ('r', 'p') ORDER BY 1"
+        ).fetchall()
+    assert left == [("alembic_version",)]
+
+    migrations.upgrade(postgres_cluster.url(database))

@@ -52,13 +52,13 @@ class Cluster:
             stdout=subprocess.DEVNULL,
         )
 
-    def dsn(self, database: str = "postgres") -> str:
+    def dsn(self, database: str = "postgres", *, user: str = "postgres") -> str:
         """libpq's connection string."""
-        return f"host={self.folder} user=postgres dbname={database}"
+        return f"host={self.folder} user={user} dbname={database}"
 
-    def url(self, database: str) -> str:
+    def url(self, database: str, *, user: str = "postgres") -> str:
         """SQLAlchemy's URL."""
-        return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
+        return f"postgresql+psycopg://{user}@/{database}?host={self.folder}"
 
     def start(self) -> None:
         log = (self.folder / "log").open("ab")
