@@ -124,16 +124,21 @@ local function modify(job_desc, job_rec, part_list, modify_uid)
     if not decision then return slurm.SUCCESS end
     local refused = decision.verdict == "reject"
     decision.message = string.gsub(decision.message, "^power: job rejected", "power: change refused")
+    decision.message = string.gsub(decision.message, "^power: job accepted", "power: change accepted")
     local request = job.request_after(job_desc, job_rec, part_list)
     local facts = {
         ticket = ticket_of(job_rec, now), at = now, uid = modify_uid,
         job_name = job_rec.name, job_id = job_rec.job_id,
     }
     record("modify", facts, request, decision, state)
-    slurm.log_user("%s", facts.message)
-    if refused then return slurm.ERROR end
+    if refused then
+        slurm.log_user("%s", facts.message)
+        return slurm.ERROR
+    end
+    -- Nothing is said of a change that is accepted: scontrol would print it as an error.
+    -- Slurm refuses an owner's update that carries an admin_comment, ours included, and by then it has
+    -- already taken the new comment: the broker rewrites it, from the spool's line.
     job_desc.licenses = decision.licenses
-    job_desc.admin_comment = job.admin_comment(facts.ticket, decision, job_rec.admin_comment)
     return slurm.SUCCESS
 end
 

@@ -76,16 +76,20 @@ local function guard_running(job_desc, job_rec)
     if changes_envelope(job_desc, job_rec) then
         not_permitted("the power envelope of a running job cannot be changed")
     end
-    local asked, has = job.wide(job_desc.min_nodes), tonumber(job_rec.total_nodes) or 0
-    if asked and asked > has then
-        not_permitted("a running job has power for " .. text.nodes(has) .. ", not for " .. text.nodes(asked))
+    -- Slurm forgets to give back the tokens of nodes that a running job leaves, until a reconfigure.
+    local asked = job.wide(job_desc.min_nodes)
+    if asked and asked ~= tonumber(job_rec.total_nodes) then
+        not_permitted("the nodes of a running job carry its power and cannot be changed")
     end
     return nil
 end
 
 local function guard_tokens(job_desc)
     if job_desc.licenses == nil then return end
-    if job_desc.licenses == "" or licenses.has_tokens(job_desc.licenses) then
+    if job_desc.licenses == "" then
+        not_permitted("the licences of this job carry its power and cannot be cleared")
+    end
+    if licenses.has_tokens(job_desc.licenses) then
         not_permitted("licences=" .. text.shown(job_desc.licenses)
             .. ": power tokens are set by the broker; name other licences only")
     end
@@ -118,7 +122,8 @@ function modify.guard(job_desc, job_rec, part_list, state, now, why)
     elseif now_state ~= PENDING then
         return nil
     end
-    local changed = job_desc.licenses ~= nil or changes_envelope(job_desc, job_rec)
+    -- Any comment counts: an update that Slurm refused halfway may have left one beside older tokens.
+    local changed = job_desc.licenses ~= nil or job_desc.comment ~= nil
         or changes_place(job_desc, job_rec)
     if not changed then return nil end
     return judged_again(job_desc, job_rec, part_list, state, now, why)

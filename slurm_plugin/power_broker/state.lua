@@ -88,7 +88,7 @@ local RECORDS = {
             kind = word(values, "kind"),
             nodes = number(values, "nodes"),
             nodes_now = number(values, "nodes_now", 0),
-            parents = text.words(values.parents),
+            parents = values.parents or "",
         })
         table.insert(layer.kind == "rack" and found.racks or found.upper, layer)
     end,
@@ -141,6 +141,26 @@ local function head(line)
     }
 end
 
+-- Rows and sites by name; the site also under the word `site`.
+local function upper_by_name(found)
+    local by_name = {}
+    for _, layer in ipairs(found.upper) do by_name[layer.name] = layer end
+    for _, layer in ipairs(found.upper) do
+        if layer.kind == "site" and not by_name.site then by_name.site = layer end
+    end
+    return by_name
+end
+
+local function resolve_parents(found)
+    local by_name = upper_by_name(found)
+    for _, rack in ipairs(found.racks) do
+        rack.above = {}
+        for name in gmatch(rack.parents, "[^,]+") do
+            if by_name[name] then rack.above[#rack.above + 1] = by_name[name] end
+        end
+    end
+end
+
 local function build(content)
     local found, last
     for line in string.gmatch(content, "[^\n]+") do
@@ -158,6 +178,7 @@ local function build(content)
     if #found.lanes == 0 or #found.node_types == 0 or #found.racks == 0 then
         unreadable("it has no lane, node type or rack")
     end
+    resolve_parents(found)
     return found
 end
 
