@@ -7,7 +7,7 @@ reservations, holds and token layers; it knows nothing of priorities, backfill o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -257,13 +257,8 @@ class FakeSlurm:
 
 
 def _may_use(job: SlurmJob, reservation: SlurmReservation) -> bool:
-    owners: Mapping[str, tuple[str, ...]] = {
-        job.account: reservation.accounts,
-        job.user: reservation.users,
-    }
-    return reservation.name == job.reservation and any(
-        name in names for name, names in owners.items()
-    )
+    owned = job.account in reservation.accounts or job.user in reservation.users
+    return owned and job.reservation == reservation.name
 
 
 def _held_w(job: SlurmJob, nodes: Iterable[str]) -> int:
