@@ -90,13 +90,23 @@ def test_the_ledger_comes_to_a_database_that_has_telemetry(postgres_cluster: Clu
         assert connection.execute("SELECT count(*) FROM reservations").fetchone() == (0,)
 
 
-def test_the_collector_is_given_nothing_of_the_ledger(postgres_cluster: Cluster) -> None:
-    """Its role exists where the suite is installed, before the migrations run."""
-    postgres_cluster.execute("CREATE ROLE powercollect LOGIN")
-    postgres_cluster.execute("CREATE DATABASE granted")
-    migrations.upgrade(postgres_cluster.url("granted"))
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A server of its own: roles belong to a whole server."""
+    cluster = Cluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.destroy()
 
-    with psycopg.connect(postgres_cluster.dsn("granted")) as connection:
+
+def test_the_collector_is_given_nothing_of_the_ledger(own_cluster: Cluster) -> None:
+    """Its role exists where the suite is installed, before the migrations run."""
+    own_cluster.execute("CREATE ROLE powercollect LOGIN")
+    migrations.upgrade(own_cluster.url("postgres"))
+
+    with psycopg.connect(own_cluster.dsn("postgres")) as connection:
         readable = connection.execute(
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')"
             " AND relnamespace = 'public'::regnamespace"
