@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +18,9 @@ class Lease(Protocol):
 
     def hold(self, ttl_s: float) -> int | None:
         """Take or renew it; its fencing token, or None while another holds it."""
+
+    def release(self) -> None:
+        """Give it up at once."""
 
 
 @dataclass
@@ -39,6 +43,12 @@ class Leader:
             return "standby: another broker holds the lease"
         return self.cycle()
 
+    def resign(self) -> None:
+        """Let a standby take over at once."""
+        if self.epoch is not None:
+            with suppress(StoreUnavailable):
+                self.lease.release()
+
     def describe(self) -> str:
         """For `powermgr show broker`."""
         return f"{socket.gethostname()} (epoch {self.epoch})" if self.epoch else "standby"
@@ -53,3 +63,5 @@ class Leader:
             if slept:
                 # Paused for longer than the lease: another may act by now, and cannot be asked.
                 self.epoch = None
+            if self.epoch is None:
+                raise

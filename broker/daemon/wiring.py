@@ -119,6 +119,7 @@ def wire(settings: Settings) -> Daemon:
     )
 
     def close() -> None:
+        leader.resign()
         slurm.close()
         store.engine.dispose()
 

@@ -71,7 +71,7 @@ def _jobs() -> None:
         *(_text(name) for name in ("user", "account", "partition")),
         sa.Column("nodes", _NAMES, nullable=False),
         sa.Column("charge_w", sa.Integer(), nullable=False),
-        *(_text(name) for name in ("tier", "lane", "state", "reservation")),
+        *(_text(name) for name in ("tier", "lane", "state", "reservation", "ticket")),
         _time("seen_at"),
         sa.CheckConstraint("charge_w >= 0", name="jobs_charge"),
     )

@@ -123,6 +123,7 @@ def a_run(job_id: int = 7, started: float = 0, **changes: Any) -> JobRecord:
         tier="gold",
         lane="hot",
         state="RUNNING",
+        ticket="t-1",
     )
     return replace(default, **changes)
 

@@ -64,6 +64,7 @@ def _values(run: JobRecord, now: datetime) -> dict[str, Any]:
         "lane": run.lane,
         "state": run.state,
         "reservation": run.reservation,
+        "ticket": plain_text(run.ticket),
         "seen_at": now,
     }
 
@@ -82,4 +83,5 @@ def _to_record(row: JobRow) -> JobRecord:
         lane=row.lane,
         state=row.state,
         reservation=row.reservation,
+        ticket=row.ticket,
     )

@@ -138,6 +138,7 @@ class JobRow(Base):
     lane: Mapped[str]
     state: Mapped[str]
     reservation: Mapped[str]
+    ticket: Mapped[str]
     seen_at: Mapped[datetime]
 
 
