@@ -9,7 +9,7 @@ local RESOURCE = "power" -- the HRES that counts watts, per node
 local MOST_BYTES = 1024 -- Slurm refuses longer ones after the hook
 
 local function is_token(item)
-    return string.find(item, "^" .. RESOURCE .. "[ \t]*$") ~= nil
+    return item == RESOURCE
         or string.find(item, "^" .. RESOURCE .. "[ \t]*[:=@(]") ~= nil
 end
 
