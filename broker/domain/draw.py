@@ -23,13 +23,13 @@ class LayerDraw:
 
     seen_w: int
     feared_w: int
-    previous_w: int | None  #: ``seen_w`` one poll earlier
+    previous_w: int | None  #: the least it drew in the polls before, where all meters kept step
     feeds_agree: bool  #: the meters confirm each other, so one poll is enough to act
     lost: tuple[str, ...]  #: why a part is not seen, a sentence each
     oldest_at: datetime | None  #: time of the oldest reading that counts
 
     def confirmed_above(self, limit_w: int) -> bool:
-        """Is it above the limit by two polls, or by two meters that agree?"""
+        """Is it above the limit poll after poll, or by two meters that agree?"""
         if self.seen_w <= limit_w:
             return False
         return self.feeds_agree or (self.previous_w is not None and self.previous_w > limit_w)
@@ -54,30 +54,65 @@ def _rack_draw(
     if not rack.pdus:
         # No meter at all: Slurm's tokens alone keep the sum, and nothing is shed.
         return LayerDraw(0, 0, None, False, (), None)
-    current: list[Reading] = []
-    previous: list[int] = []
+    histories: list[list[Reading]] = []  # of the meters that are seen, newest last
     lost: list[str] = []
     alarm_w = 0
     for pdu in rack.pdus:
         readings = telemetry.readings.get(pdu, ())
-        good = [each for each in readings if each.quality.believable]
+        good = _believed(readings, now, rules)
         if not good or now - good[-1].polled_at > rules.stale_after:
             lost.append(_why_lost(pdu, readings, good, now))
             alarm_w += _implausibly_high(readings)
             continue
-        current.append(good[-1])
-        previous.extend(each.active_power_w or 0 for each in good[-2:-1])
-        alarm_w += max(_implausibly_high(readings), good[-1].active_power_w or 0)
-    powers = [each.active_power_w or 0 for each in current]
+        histories.append(good)
+        alarm_w += max(_implausibly_high(readings), _power_w(good[-1]))
+    powers = [_power_w(good[-1]) for good in histories]
     seen_w = sum(powers)
     return LayerDraw(
         seen_w=seen_w,
         feared_w=max(graph.nameplate_w(rack), alarm_w) if lost else max(seen_w, alarm_w),
-        previous_w=sum(previous) if len(previous) == len(rack.pdus) else None,
+        previous_w=_least_before_w(histories, rules),
         feeds_agree=len(powers) > 1 and not lost and _agree(powers, rules),
         lost=tuple(lost),
-        oldest_at=min((each.polled_at for each in current), default=None),
+        oldest_at=min((good[-1].polled_at for good in histories), default=None),
     )
+
+
+def _believed(readings: tuple[Reading, ...], now: datetime, rules: Rules) -> list[Reading]:
+    """Readings that count: with watts, and not from a clock that runs ahead."""
+    return [
+        each
+        for each in readings
+        if each.quality.believable
+        and each.active_power_w is not None
+        and each.active_power_w >= 0
+        # Else it would look fresh for as long as that clock is ahead.
+        and each.polled_at - now <= rules.stale_after
+    ]
+
+
+def _power_w(reading: Reading) -> int:
+    return reading.active_power_w or 0
+
+
+def _least_before_w(histories: list[list[Reading]], rules: Rules) -> int | None:
+    """The least that the meters showed together in the polls before the newest one.
+
+    None while one lags behind: when a feed dies, its last word and the other feed, which now
+    carries all, would add up to an overload that never was.
+    """
+    polls = rules.over_limit_polls
+    if not histories or any(len(good) < polls for good in histories):
+        return None
+    newest = [good[-polls:] for good in histories]
+    in_step = all(
+        min(good[i].polled_at for good in newest) > max(good[i - 1].polled_at for good in newest)
+        for i in range(1, polls)
+    )
+    if not in_step:
+        return None
+    before = range(polls - 1) if polls > 1 else range(1)
+    return min(sum(_power_w(good[i]) for good in newest) for i in before)
 
 
 def _implausibly_high(readings: tuple[Reading, ...]) -> int:
@@ -102,13 +137,13 @@ def _why_lost(pdu: str, readings: tuple[Reading, ...], good: list[Reading], now:
 def _sum_of(parts: list[LayerDraw], layer: Layer, graph: PowerGraph) -> LayerDraw:
     # A layer's own static loads (those that no rack below holds) are on no rack's meter.
     static_w = layer.static_w - sum(rack.static_w for rack in graph.racks_below(layer))
-    before = [part.previous_w for part in parts]
-    known = [each for each in before if each is not None]
+    # A part that confirms nothing counts nothing: the others may be too much already.
+    known = [part.previous_w for part in parts if part.previous_w is not None]
     times = [part.oldest_at for part in parts if part.oldest_at is not None]
     return LayerDraw(
         seen_w=static_w + sum(part.seen_w for part in parts),
         feared_w=static_w + sum(part.feared_w for part in parts),
-        previous_w=static_w + sum(known) if len(known) == len(before) else None,
+        previous_w=static_w + sum(known) if known else None,
         feeds_agree=all(part.feeds_agree for part in parts),
         lost=tuple(why for part in parts for why in part.lost),
         oldest_at=min(times, default=None),
@@ -117,7 +152,7 @@ def _sum_of(parts: list[LayerDraw], layer: Layer, graph: PowerGraph) -> LayerDra
 
 def node_draw_w(telemetry: Telemetry, bmc: str, *, now: datetime, rules: Rules) -> int | None:
     """What a node's BMC last showed, None when it is not seen."""
-    good = [each for each in telemetry.readings.get(bmc, ()) if each.quality.believable]
+    good = _believed(telemetry.readings.get(bmc, ()), now, rules)
     if not good or now - good[-1].polled_at > rules.stale_after:
         return None
     return good[-1].active_power_w

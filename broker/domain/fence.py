@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from broker.domain.load import LayerLoad
-from broker.domain.power_graph import Layer, LayerKind, PowerGraph
+from broker.domain.power_graph import Layer, PowerGraph
 from broker.domain.units import watts
 
 
@@ -39,93 +39,109 @@ def plan_fence(
     ``free_nodes`` are those a job could start on: idle, returning or powered down, outside power
     reservations. ``fenced`` are fenced now: they are preferred, so that a fence does not wander.
     """
-    chosen: set[str] = set()
+    full = {
+        name: _why_full(load)
+        for name, load in loads.items()
+        if load.current_w + load.reserved_w > load.layer.safe_w
+    }
     because: dict[str, str] = {}
+    forced: set[str] = set()
+    for name, why in full.items():
+        # Busy nodes too: what frees itself in a layer that is full must not be refilled.
+        forced.update(graph.layers[name].nodes)
+        for rack in graph.racks_below(graph.layers[name]):
+            because.setdefault(rack.name, why)
 
-    def fence(names: Collection[str], why: str) -> None:
-        for name in names:
-            if name not in chosen:
-                chosen.add(name)
-                because.setdefault(graph.nodes[name].rack, why)
-
+    room = _Room(graph, loads, set(free_nodes) - forced, tokens_enforced)
+    order = sorted(room.open, key=lambda name: _preference(graph, loads, fenced, name))
+    taken: list[str] = []
     for layer in graph.layers.values():
-        load = loads[layer.name]
-        if load.current_w + load.reserved_w > layer.safe_w:
-            # Busy nodes too: what frees itself in a layer that is full must not be refilled.
-            fence(layer.nodes, _why_full(load))
-    for layer in graph.layers.values():
-        for name in _fence_order(graph, layer, loads, free_nodes, fenced):
-            if _fits(graph, layer, loads, free_nodes, chosen, tokens_enforced):
+        if layer.name in full or room.fits(layer):
+            continue
+        here = frozenset(layer.nodes)
+        for name in order:
+            if room.fits(layer):
                 break
-            fence([name], _why_room(loads[layer.name]))
+            if name in here and name in room.open:
+                room.close(name)
+                taken.append(name)
+                because.setdefault(graph.nodes[name].rack, _why_room(loads[layer.name]))
+    # A node that was taken early may be spared by bigger ones, or by those of a layer above.
+    for name in sorted(taken, key=lambda name: _preference(graph, loads, fenced, name))[::-1]:
+        room.reopen(name)
+        if not all(room.fits(each) for each in graph.above(graph.layers[graph.nodes[name].rack])):
+            room.close(name)
 
-    return FencePlan(
-        nodes={
-            rack.name: names
-            for rack in graph.racks
-            if (names := tuple(name for name in rack.nodes if name in chosen))
-        },
-        because=because,
-    )
-
-
-def _fits(
-    graph: PowerGraph,
-    layer: Layer,
-    loads: Mapping[str, LayerLoad],
-    free_nodes: Collection[str],
-    chosen: Collection[str],
-    tokens_enforced: bool,
-) -> bool:
-    load = loads[layer.name]
-    addable_w = _addable_w(graph, layer, loads, free_nodes, chosen, tokens_enforced)
-    return load.current_w + load.reserved_w + addable_w <= layer.safe_w
+    chosen = forced | {name for name in taken if name not in room.open}
+    nodes = {
+        rack.name: names
+        for rack in graph.racks
+        if (names := tuple(name for name in rack.nodes if name in chosen))
+    }
+    return FencePlan(nodes=nodes, because={name: because[name] for name in nodes})
 
 
-def _addable_w(
-    graph: PowerGraph,
-    layer: Layer,
-    loads: Mapping[str, LayerLoad],
-    free_nodes: Collection[str],
-    chosen: Collection[str],
-    tokens_enforced: bool,
-) -> int:
-    """``P`` of a layer: what its open nodes could add, never more than its tokens left."""
-    if layer.kind is LayerKind.RACK:
-        could_w = sum(
-            graph.nodes[name].type.tokens_max_w
-            for name in layer.nodes
-            if name in free_nodes and name not in chosen
-        )
-    else:
-        could_w = sum(
-            _addable_w(graph, child, loads, free_nodes, chosen, tokens_enforced)
-            for child in graph.children(layer)
-        )
-    if not tokens_enforced:
-        return could_w
-    load = loads[layer.name]
-    left_w = graph.tokens_w(layer) - load.tokens_used_w - load.reserved_w
-    return min(could_w, max(0, left_w))
+class _Room:
+    """``P`` of every layer, kept up to date as nodes are closed and reopened."""
+
+    def __init__(
+        self,
+        graph: PowerGraph,
+        loads: Mapping[str, LayerLoad],
+        open_nodes: set[str],
+        tokens_enforced: bool,
+    ) -> None:
+        self._graph, self._loads, self._tokens_enforced = graph, loads, tokens_enforced
+        self.open = set(open_nodes)
+        self._could_w = dict.fromkeys(graph.layers, 0)
+        self._addable_w = dict.fromkeys(graph.layers, 0)
+        for name in open_nodes:
+            self._could_w[graph.nodes[name].rack] += graph.nodes[name].type.tokens_max_w
+        for layer in graph.layers.values():  # racks first, the site last
+            self._lift(layer, self._bounded_w(layer))
+
+    def fits(self, layer: Layer) -> bool:
+        load = self._loads[layer.name]
+        needed_w = load.current_w + load.reserved_w + self._addable_w[layer.name]
+        # A layer that is full whatever its free nodes do has all of them fenced already.
+        return needed_w <= layer.safe_w or load.current_w + load.reserved_w > layer.safe_w
+
+    def close(self, name: str) -> None:
+        self.open.remove(name)
+        self._change(name, -self._graph.nodes[name].type.tokens_max_w)
+
+    def reopen(self, name: str) -> None:
+        self.open.add(name)
+        self._change(name, self._graph.nodes[name].type.tokens_max_w)
+
+    def _change(self, name: str, by_w: int) -> None:
+        rack = self._graph.layers[self._graph.nodes[name].rack]
+        self._could_w[rack.name] += by_w
+        for layer in self._graph.above(rack):
+            self._lift(layer, self._bounded_w(layer))
+
+    def _lift(self, layer: Layer, addable_w: int) -> None:
+        """Set what a layer could add, and pass the difference on to the one above."""
+        if layer.parent is not None:
+            self._could_w[layer.parent] += addable_w - self._addable_w[layer.name]
+        self._addable_w[layer.name] = addable_w
+
+    def _bounded_w(self, layer: Layer) -> int:
+        """What open nodes could add, never more than the layer's tokens left."""
+        could_w = self._could_w[layer.name]
+        if not self._tokens_enforced:
+            return could_w
+        load = self._loads[layer.name]
+        left_w = self._graph.tokens_w(layer) - load.tokens_used_w - load.reserved_w
+        return min(could_w, max(0, left_w))
 
 
-def _fence_order(
-    graph: PowerGraph,
-    layer: Layer,
-    loads: Mapping[str, LayerLoad],
-    free_nodes: Collection[str],
-    fenced: Collection[str],
-) -> list[str]:
+def _preference(
+    graph: PowerGraph, loads: Mapping[str, LayerLoad], fenced: Collection[str], name: str
+) -> tuple[bool, int, int, str]:
     """Already fenced first, then the racks with the least headroom, biggest nodes first."""
-    return sorted(
-        (name for name in layer.nodes if name in free_nodes),
-        key=lambda name: (
-            name not in fenced,
-            loads[graph.nodes[name].rack].headroom_w,
-            -graph.nodes[name].type.tokens_max_w,
-            name,
-        ),
-    )
+    node = graph.nodes[name]
+    return (name not in fenced, loads[node.rack].headroom_w, -node.type.tokens_max_w, name)
 
 
 def _why_full(load: LayerLoad) -> str:

@@ -15,6 +15,8 @@ from broker.domain.cluster import SlurmJob, Tier
 from broker.domain.load import LayerLoad
 from broker.domain.units import watts
 
+_NOTICE_KEEPS = timedelta(minutes=1)  #: a lapsed notice counts so long, at the least
+
 
 @dataclass(frozen=True, slots=True)
 class Shed:
@@ -60,36 +62,85 @@ def plan_ladder(
     ``relief_by_node`` is what each node's draw would lose with its job, in W. A shed planned for
     a rack counts for its row and the site as well.
     """
+    over = [
+        _Over(load, frozenset(load.layer.nodes), load.draw.seen_w - load.layer.safe_w)
+        for load in loads
+        if load.draw.confirmed_above(load.layer.safe_w)
+    ]
+    busy = {each.job_id for each in under_way}
+    able = [job for job in jobs if job.sheddable and job.job_id not in busy]
+    ripe = [job for job in able if _ripe(job, warned_until, now, silver_notice)]
+    ripe_ids = {job.job_id for job in ripe}
+    waiting = [
+        job
+        for job in able
+        if job.tier is Tier.SILVER
+        and job.job_id not in ripe_ids
+        and _notice_runs(job, warned_until, now)
+    ]
+    waiting_ids = {job.job_id for job in waiting}
+    unwarned = [job for job in able if job.job_id not in ripe_ids | waiting_ids]
+
     shed: dict[int, Step] = {}
     warn: dict[int, Step] = {}
     helpless: list[str] = []
-    for load in loads:
-        limit_w = load.layer.safe_w
-        if not load.draw.confirmed_above(limit_w):
-            continue
-        excess_w = load.draw.seen_w - limit_w
-        excess_w -= sum(_within(each, load) for each in under_way)
-        excess_w -= sum(_relief_w(s.job, load, relief_by_node) for s in shed.values())
-        if excess_w <= 0:
-            continue
-        busy = {each.job_id for each in under_way} | set(shed)
-        able = [job for job in jobs if job.sheddable and job.job_id not in busy]
-        ripe = [job for job in able if _ripe(job, warned_until, now, silver_notice)]
+    for each in over:
+        left_w = each.excess_w - sum(_within(done, each) for done in under_way)
+        left_w -= sum(each.relief_w(step.job, relief_by_node) for step in shed.values())
         for tier in (Tier.BRONZE, Tier.SILVER):
-            excess_w = _take(tier, ripe, load, relief_by_node, excess_w, shed)
-        if excess_w > 0:
-            unwarned = [job for job in able if job not in ripe and job.job_id not in warned_until]
-            excess_w = _take(Tier.SILVER, unwarned, load, relief_by_node, excess_w, warn)
-        waiting = any(
-            job.job_id in warned_until and job not in ripe and _relief_w(job, load, relief_by_node)
-            for job in able
-        )
-        if excess_w > 0 and not waiting:
+            left_w = _take(tier, ripe, each, relief_by_node, left_w, shed)
+        # Those that were warned will go when their notice is over: warn nobody in their place.
+        told = [*waiting, *(step.job for step in warn.values())]
+        left_w -= sum(each.relief_w(job, relief_by_node) for job in told)
+        left_w = _take(Tier.SILVER, unwarned, each, relief_by_node, left_w, warn)
+        if left_w > 0:
+            layer = each.load.layer
             helpless.append(
-                f"{load.layer.kind} {load.layer.name} is {watts(excess_w)} over its limit and has"
-                " nothing left to shed"
+                f"{layer.kind} {layer.name} is {watts(left_w)} over its limit and has nothing left"
+                " to shed"
             )
+    _spare(shed, over, relief_by_node, under_way)
     return LadderPlan(tuple(shed.values()), tuple(warn.values()), tuple(helpless))
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """A layer that is over its limit, confirmed."""
+
+    load: LayerLoad
+    nodes: frozenset[str]
+    excess_w: int
+
+    def relief_w(self, job: SlurmJob, relief_by_node: Mapping[str, int]) -> int:
+        """What the layer would feel of a job's end."""
+        return sum(relief_by_node.get(name, 0) for name in job.nodes if name in self.nodes)
+
+
+def _spare(
+    shed: dict[int, Step],
+    over: Sequence[_Over],
+    relief_by_node: Mapping[str, int],
+    under_way: Sequence[Shed],
+) -> None:
+    """Let go of victims that a later choice for a wider layer has made needless.
+
+    Silver first; bronze only where no silver has to go, as bronze always goes before it.
+    """
+
+    def needless(step: Step) -> bool:
+        return all(
+            sum(each.relief_w(s.job, relief_by_node) for s in shed.values() if s is not step)
+            >= each.excess_w - sum(_within(done, each) for done in under_way)
+            for each in over
+            if each.relief_w(step.job, relief_by_node)
+        )
+
+    for tier in (Tier.SILVER, Tier.BRONZE):
+        if tier is Tier.BRONZE and any(step.job.tier is Tier.SILVER for step in shed.values()):
+            return
+        for step in [s for s in shed.values() if s.job.tier is tier]:
+            if needless(step):
+                del shed[step.job.job_id]
 
 
 def _ripe(
@@ -101,22 +152,32 @@ def _ripe(
         return False
     if notice <= timedelta(0):
         return True
-    return job.job_id in warned_until and now >= warned_until[job.job_id]
+    until = warned_until.get(job.job_id)
+    # A notice of last week is no notice: the job is warned anew.
+    return until is not None and until <= now <= until + max(notice, _NOTICE_KEEPS)
+
+
+def _notice_runs(job: SlurmJob, warned_until: Mapping[int, datetime], now: datetime) -> bool:
+    return job.job_id in warned_until and now < warned_until[job.job_id]
 
 
 def _take(
     tier: Tier,
     jobs: Collection[SlurmJob],
-    load: LayerLoad,
+    over: _Over,
     relief_by_node: Mapping[str, int],
     excess_w: int,
     into: dict[int, Step],
 ) -> int:
     """Add jobs of one tier until the excess is gone; returns what is left of it."""
+    if excess_w <= 0:
+        return excess_w
+    load = over.load
     reliefs = {
         job.job_id: (relief_w, job)
         for job in jobs
-        if job.tier is tier and (relief_w := _relief_w(job, load, relief_by_node)) > 0
+        if job.tier is tier and job.job_id not in into
+        if (relief_w := over.relief_w(job, relief_by_node)) > 0
     }
     while excess_w > 0 and reliefs:
         # The smallest job that is enough alone; else the largest, so that the fewest are hit.
@@ -139,11 +200,7 @@ def _take(
     return excess_w
 
 
-def _relief_w(job: SlurmJob, load: LayerLoad, relief_by_node: Mapping[str, int]) -> int:
-    return sum(relief_by_node.get(name, 0) for name in job.nodes if name in load.layer.nodes)
-
-
-def _within(shed: Shed, load: LayerLoad) -> int:
+def _within(shed: Shed, over: _Over) -> int:
     """The part of a shed's relief that this layer feels."""
-    share = sum(1 for name in shed.nodes if name in load.layer.nodes)
+    share = sum(1 for name in shed.nodes if name in over.nodes)
     return shed.relief_w * share // len(shed.nodes) if shed.nodes else 0

@@ -113,9 +113,32 @@ class PowerGraph:
         """The root of the tree."""
         return next(each for each in self.layers.values() if each.kind is LayerKind.SITE)
 
+    @cached_property
+    def _children(self) -> Mapping[str, tuple[Layer, ...]]:
+        found: dict[str, list[Layer]] = {name: [] for name in self.layers}
+        for layer in self.layers.values():
+            if layer.parent is not None:
+                found[layer.parent].append(layer)
+        return {name: tuple(layers) for name, layers in found.items()}
+
+    @cached_property
+    def _racks_below(self) -> Mapping[str, tuple[Layer, ...]]:
+        found: dict[str, list[Layer]] = {name: [] for name in self.layers}
+        for rack in self.racks:
+            for layer in self.above(rack):
+                found[layer.name].append(rack)
+        return {name: tuple(racks) for name, racks in found.items()}
+
+    @cached_property
+    def _idle_w(self) -> Mapping[str, int]:
+        return {
+            layer.name: sum(self.nodes[name].type.idle_w for name in layer.nodes)
+            for layer in self.layers.values()
+        }
+
     def children(self, layer: Layer) -> tuple[Layer, ...]:
         """The layers right below one."""
-        return tuple(each for each in self.layers.values() if each.parent == layer.name)
+        return self._children[layer.name]
 
     def above(self, layer: Layer) -> tuple[Layer, ...]:
         """The layer itself and all its ancestors, the site last."""
@@ -126,11 +149,11 @@ class PowerGraph:
 
     def racks_below(self, layer: Layer) -> tuple[Layer, ...]:
         """The racks that a layer holds; a rack holds itself."""
-        return tuple(rack for rack in self.racks if layer in self.above(rack))
+        return self._racks_below[layer.name]
 
     def idle_w(self, layer: Layer) -> int:
         """Idle draw of all nodes of a layer, in W."""
-        return sum(self.nodes[name].type.idle_w for name in layer.nodes)
+        return self._idle_w[layer.name]
 
     def nameplate_w(self, layer: Layer) -> int:
         """The most that a layer can draw: static loads and every node at its maximum, in W."""

@@ -40,6 +40,13 @@ class Rules:
 
     def lane_of(self, partition: str) -> str:
         """Name of the lane behind a partition; the partition's own name when it has none."""
-        return next(
-            (lane.name for lane in (self.hot, self.cold) if lane.partition == partition), partition
+        # A pending job may name several partitions, the first one first.
+        named = partition.split(",")
+        lanes = {lane.partition: lane.name for lane in (self.cold, self.hot)}
+        return next((lanes[each] for each in named if each in lanes), partition)
+
+    def carries_power(self, partition: str) -> bool:
+        """Is one of the partitions a lane?"""
+        return any(
+            each in {self.hot.partition, self.cold.partition} for each in partition.split(",")
         )

@@ -27,7 +27,7 @@ def charge_of(
     job: SlurmJob, graph: PowerGraph, rules: Rules, classes: Sequence[PowerClass] = ()
 ) -> Charge:
     """Charge by its comment's envelope; without one, or with one that is wrong, its maximum."""
-    nodes = len(job.nodes) or job.node_count
+    nodes = max(1, len(job.nodes) or job.node_count)
     kind = _widest(job, graph)
     try:
         envelope = parse_envelope(job.comment)

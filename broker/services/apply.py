@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -27,6 +28,8 @@ from broker.services.ports import Clock, SlurmController, Store
 
 log = logging.getLogger(__name__)
 
+_MOST_LATE = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -45,7 +48,10 @@ class Apply:
     store: Store
     clock: Clock
     notice_signal: str = "SIGUSR1"
-    _late: list[tuple[datetime, Action, str]] = field(default_factory=list)
+    # A ledger that is away for days must not fill the memory.
+    _late: deque[tuple[datetime, Action, str]] = field(
+        default_factory=lambda: deque(maxlen=_MOST_LATE)
+    )
 
     def __call__(self, actions: Sequence[Action]) -> list[Outcome]:
         """Raises SlurmUnavailable: what is left is planned anew next cycle."""
@@ -97,7 +103,7 @@ class Apply:
             except StoreUnavailable:
                 return
             self._confirm(action_id, error)
-            self._late.pop(0)
+            self._late.popleft()
 
     # -- one method per kind of action ---------------------------------------------------------
 
@@ -122,8 +128,9 @@ class Apply:
 
     @_do.register
     def _(self, action: GiveBack) -> None:
-        self.slurm.set_admin_comment(action.job_id, action.admin_comment)
+        # The mark goes last: a held job without it would wait for ever.
         self.slurm.release(action.job_id)
+        self.slurm.set_admin_comment(action.job_id, action.admin_comment)
 
     @_do.register
     def _(self, action: ChargeJob) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 from broker.services.ports import Store, Verdict
 
@@ -45,9 +45,25 @@ class Ingest:
 def _verdicts(lines: Iterable[bytes]) -> Iterator[Verdict]:
     for line in lines:
         try:
-            facts = json.loads(line)
+            facts = _storable(json.loads(line, parse_constant=_no_constant))
             at = datetime.fromtimestamp(facts["at"], UTC)
             yield Verdict(ticket=str(facts["ticket"]), at=at, facts=facts)
-        except (ValueError, KeyError, TypeError, OverflowError, OSError):
+        except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
             # A line that a crash tore in two; the ones around it are whole.
             continue
+
+
+def _storable(value: Any) -> Any:
+    """What PostgreSQL can keep: one bad job name must not stop the spool for good."""
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        case dict():
+            return {_storable(key): _storable(each) for key, each in value.items()}
+        case list():
+            return [_storable(each) for each in value]
+    return value
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")

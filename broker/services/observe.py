@@ -30,22 +30,31 @@ class Observe:
     rules: Rules
     default_mode: Mode
     blind: str = ""  #: why the ledger could not be read; empty when it could
+    _read_once: bool = False
     _mode: Mode | None = None
     _reservations: tuple[PowerReservation, ...] = ()
     _telemetry: Telemetry = field(default_factory=Telemetry)
 
     def __call__(self, *, tokens_enforced: bool) -> Observed:
-        """Raises SlurmUnavailable: without Slurm's word nothing is decided."""
+        """Raises SlurmUnavailable: without Slurm's word nothing is decided.
+
+        Raises StoreUnavailable until the ledger was read once: a broker that knows neither its
+        mode nor its reservations would take away what others rely on.
+        """
         view = self.slurm.observe()
         now = self.clock.now()
         try:
-            self._mode = Mode(self.store.mode(self.default_mode))
-            self._reservations = tuple(self.store.reservations())
+            mode = Mode(self.store.mode(self.default_mode))
+            reservations = tuple(self.store.reservations())
             horizon_s = self.rules.stale_after.total_seconds() * 2
-            self._telemetry = self.store.telemetry(now=now, horizon_s=horizon_s)
-            self.blind = ""
+            telemetry = self.store.telemetry(now=now, horizon_s=horizon_s)
         except StoreUnavailable as error:
+            if not self._read_once:
+                raise
             self.blind = str(error)
+        else:
+            self._mode, self._reservations, self._telemetry = mode, reservations, telemetry
+            self._read_once, self.blind = True, ""
         return Observed(
             now=now,
             mode=self._mode or self.default_mode,

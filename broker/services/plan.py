@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from broker.domain.actions import (
     Action,
@@ -38,6 +38,9 @@ FENCE_PREFIX = "pw-fence-"
 OURS_PREFIX = "pw-"
 # A node that is down counts as dark when its BMC shows hardly more than idle.
 _DARK_ABOVE_IDLE = 1.25
+# The ledger need not learn each second that a reservation is in use.
+_USE_NOTED_EVERY = timedelta(minutes=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,18 @@ class Plan:
 
 
 def in_force(observed: Observed, rules: Rules) -> tuple[PowerReservation, ...]:
-    """Reservations whose watts are kept from outsiders now: from a lead before their window."""
-    return tuple(
-        each
-        for each in observed.reservations
-        if each.nodes and each.starts_at - rules.reservation_lead <= observed.now < each.ends_at
-    )
+    """Reservations whose watts are kept from outsiders now: from a lead before their window.
+
+    Of two on the same node, one after the other, the later one waits for the end of the earlier.
+    """
+    kept: list[PowerReservation] = []
+    taken: set[str] = set()
+    for each in sorted(observed.reservations, key=lambda found: (found.starts_at, found.name)):
+        due = each.starts_at - rules.reservation_lead <= observed.now < each.ends_at
+        if each.nodes and due and not taken & set(each.nodes):
+            kept.append(each)
+            taken |= set(each.nodes)
+    return tuple(kept)
 
 
 def plan_tokens(
@@ -96,7 +105,9 @@ def plan_tokens(
         for pool in pools
     )
     because = f"reservations in force: {names}" if pools else "the inventory's layers"
-    return KeepTokenLayers(because, compile_layers(graph, pools)), pools
+    # slurmctld would refuse the whole file for one node that it does not know.
+    layers = compile_layers(graph, pools, observed.view.nodes)
+    return KeepTokenLayers(because, layers), pools
 
 
 def plan_cycle(
@@ -122,6 +133,7 @@ def plan_cycle(
     if observed.mode is Mode.OFF:
         return Plan(tuple(_stand_down(observed)), loads, tuple(pools), {}, (), memory)
 
+    before = memory.under_way
     fences, fenced, memory = _plan_fences(graph, observed, memory, rules, loads, pools)
     ladder, notes, memory = _plan_ladder(graph, observed, memory, rules, loads)
     actions: list[Action] = [
@@ -139,7 +151,8 @@ def plan_cycle(
             tuple(pools),
             {},
             (*(f"would {_told(action)}" for action in fences + ladder), *notes),
-            memory,
+            # Nothing was done, so nothing is under way.
+            replace(memory, under_way=before),
         )
     return Plan(tuple(actions), loads, tuple(pools), fenced, notes, memory)
 
@@ -171,17 +184,56 @@ def _remember(
 ) -> Memory:
     now = observed.now
     charges = tokens_by_node(graph, list(observed.view.jobs.values()), {})
-    down = {
-        name: tokens_w
-        for name, tokens_w in memory.last_charge.items()
-        if (node := observed.view.nodes.get(name)) is not None and not node.usable
+    last_charge = {
+        # A node that was idle when it went down holds nothing that could still draw.
+        name: charges.get(name, 0) if node.usable else charges.get(name, memory.last_charge[name])
+        for name, node in observed.view.nodes.items()
+        if name in graph.nodes and (node.usable or name in charges or name in memory.last_charge)
     }
-    over = {name: now for name, load in loads.items() if load.over}
+    # A clock that was set back must not keep an instant in the future for an hour.
+    over = {name: min(at, now) for name, at in memory.last_over.items()}
+    for name, load in loads.items():
+        unseen = load.draw.lost and name in over and now - over[name] < rules.give_back_after
+        if load.over or unseen:
+            over[name] = now
     return replace(
         memory,
-        last_charge={**down, **charges},
-        last_over={**memory.last_over, **over},
-        under_way=tuple(s for s in memory.under_way if now - s.at < rules.shed_settle),
+        last_charge=last_charge,
+        last_over=over,
+        fence_needed={name: min(at, now) for name, at in memory.fence_needed.items()},
+        under_way=_under_way(graph, observed, memory, rules),
+    )
+
+
+def _under_way(
+    graph: PowerGraph, observed: Observed, memory: Memory, rules: Rules
+) -> tuple[Shed, ...]:
+    """Sheds that the meters may not show yet: remembered, or marked by a broker that died."""
+
+    def fresh(at: datetime) -> bool:
+        return timedelta(0) <= observed.now - at < rules.shed_settle
+
+    kept = [each for each in memory.under_way if fresh(each.at)]
+    remembered = {each.job_id for each in kept}
+    for job in observed.view.jobs.values():
+        if job.job_id in remembered or job.state is JobState.RUNNING:
+            continue
+        marks = job.admitted
+        at, layer = _instant(marks.get("shed_at")), graph.layers.get(str(marks.get("shed_from")))
+        relief_w = marks.get("shed_w")
+        if marks.get("held") is True and at and layer and isinstance(relief_w, int) and fresh(at):
+            kept.append(Shed(job.job_id, layer.nodes, relief_w, at))
+    return tuple(kept)
+
+
+def forget_relief(memory: Memory, refused: Collection[int]) -> Memory:
+    """Slurm would not requeue these jobs: try others, and expect nothing of them."""
+    return replace(
+        memory,
+        under_way=tuple(
+            replace(each, relief_w=0) if each.job_id in refused else each
+            for each in memory.under_way
+        ),
     )
 
 
@@ -204,15 +256,25 @@ def _plan_fences(
         fenced={name for names in current.values() for name in names},
         tokens_enforced=observed.tokens_enforced,
     )
-    needed = {**memory.fence_needed, **dict.fromkeys(plan.nodes, observed.now)}
-    actions = []
+    # A fence that nobody remembers (the broker was restarted) counts as needed until now.
+    found = {rack: observed.now for rack in current if rack not in memory.fence_needed}
+    needed = {**memory.fence_needed, **found, **dict.fromkeys(plan.nodes, observed.now)}
+    known = observed.view.nodes
+    racks = {rack.name for rack in graph.racks}
+    actions = [
+        SetFence(f"no rack {name} is in the inventory", name, ())
+        for name in current
+        if name not in racks
+    ]
     fenced: dict[str, tuple[str, ...]] = {}
     for rack in graph.racks:
-        before, wanted = current.get(rack.name, ()), plan.nodes.get(rack.name, ())
+        before = current.get(rack.name, ())
+        # Slurm would refuse the whole fence for one node that it does not know.
+        wanted = tuple(name for name in plan.nodes.get(rack.name, ()) if name in known)
         calm_for = observed.now - needed.get(rack.name, observed.now - rules.give_back_after)
         if set(wanted) < set(before) and calm_for < rules.give_back_after:
             # A fence is taken away only after a calm while, or it would flicker.
-            wanted = tuple(sorted({*wanted, *before}))
+            wanted = tuple(sorted(name for name in {*wanted, *before} if name in known))
         if wanted:
             fenced[rack.name] = wanted
         if set(wanted) != set(before):
@@ -231,10 +293,13 @@ def fences_in(view: SlurmView) -> Mapping[str, tuple[str, ...]]:
 
 
 def free_nodes(graph: PowerGraph, view: SlurmView, pools: Sequence[Pool]) -> frozenset[str]:
-    """Nodes that hold no job and belong to no reservation; down ones may return at any time."""
+    """Nodes that hold no job and belong to no reservation; down ones may return at any time.
+
+    A node that Slurm does not know can start nothing.
+    """
     taken = {name for job in view.jobs.values() if job.state.holds_nodes for name in job.nodes}
     taken |= {name for pool in pools for name in pool.reservation.nodes}
-    return frozenset(graph.nodes) - taken
+    return (frozenset(graph.nodes) & frozenset(view.nodes)) - taken
 
 
 # -- the ladder -----------------------------------------------------------------------------------
@@ -265,7 +330,14 @@ def _plan_ladder(
             step.job.job_id,
             step.layer,
             step.relief_w,
-            _marked(step.job, held=True, shed_at=_stamp(now), because=step.because),
+            _marked(
+                step.job,
+                held=True,
+                shed_at=_stamp(now),
+                shed_w=step.relief_w,
+                shed_from=step.layer,
+                because=step.because,
+            ),
         )
         for step in ladder.shed
     ]
@@ -308,8 +380,16 @@ def _plan_give_back(
     return [
         GiveBack("every layer is within its limit again", job.job_id, _unmarked(job))
         for job in observed.view.jobs.values()
-        if job.held and job.admitted.get("held") is True
+        if _shed_by_us(job)
+        # The mark remembers for a broker that was restarted and does not.
+        if not timedelta(0)
+        <= observed.now - (_instant(job.admitted.get("shed_at")) or _LONG_AGO)
+        < rules.give_back_after
     ]
+
+
+def _shed_by_us(job: SlurmJob) -> bool:
+    return job.held and job.admitted.get("held") is True
 
 
 def _marked(job: SlurmJob, **marks: object) -> str:
@@ -317,7 +397,7 @@ def _marked(job: SlurmJob, **marks: object) -> str:
 
 
 def _unmarked(job: SlurmJob) -> str:
-    gone = {"held", "shed_at", "notice_until", "because"}
+    gone = {"held", "shed_at", "shed_w", "shed_from", "notice_until", "because"}
     return json.dumps(
         {key: value for key, value in job.admitted.items() if key not in gone},
         separators=(",", ":"),
@@ -329,10 +409,16 @@ def _stamp(at: datetime) -> str:
 
 
 def _notice_until(job: SlurmJob) -> datetime | None:
+    return _instant(job.admitted.get("notice_until"))
+
+
+def _instant(text: object) -> datetime | None:
+    """An instant of a mark; None for whatever is none (an operator may have edited it)."""
     try:
-        return datetime.fromisoformat(str(job.admitted["notice_until"]))
-    except (KeyError, ValueError):
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
         return None
+    return at if at.tzinfo is not None else None
 
 
 # -- charges, reservations, standing down ---------------------------------------------------------
@@ -340,46 +426,55 @@ def _notice_until(job: SlurmJob) -> datetime | None:
 
 def _plan_charges(graph: PowerGraph, observed: Observed, rules: Rules) -> list[Action]:
     """Jobs in a lane that carry no tokens: found at install, or accepted while blind."""
-    lanes = {rules.hot.partition, rules.cold.partition}
     actions: list[Action] = []
     for job in observed.view.jobs.values():
         if job.state not in {JobState.PENDING, JobState.RUNNING}:
             continue
-        blind = job.held and job.admitted.get("reason") in {"StateMissing", "StateStale"}
-        if job.partition in lanes and job.tokens_w_per_node is None:
+        if rules.carries_power(job.partition) and job.tokens_w_per_node is None:
             charge = charge_of(job, graph, rules)
             because = f"job {job.job_id} has no power tokens: {charge.because}"
             actions.append(
                 ChargeJob(because, job.job_id, charge.tokens_w_per_node, charge.admin_comment)
             )
-        elif blind:
+        elif _held_blind(job):
             because = f"job {job.job_id} was held while the broker's state was missing"
-            comment = json.dumps({**job.admitted, "reason": "Waits"}, separators=(",", ":"))
-            actions.append(GiveBack(because, job.job_id, comment))
+            actions.append(GiveBack(because, job.job_id, _seen_at_last(job)))
     return actions
+
+
+def _held_blind(job: SlurmJob) -> bool:
+    """Was it held by a hook that had no state to judge by?"""
+    return job.held and job.admitted.get("reason") in {"StateMissing", "StateStale"}
+
+
+def _seen_at_last(job: SlurmJob) -> str:
+    return json.dumps({**job.admitted, "reason": "Waits"}, separators=(",", ":"))
 
 
 def _plan_reservations(observed: Observed, rules: Rules, pools: Sequence[Pool]) -> list[Action]:
     complete = {pool.reservation.name for pool in pools if pool.complete}
+    in_use = {job.reservation for job in observed.view.jobs.values() if job.state.holds_nodes}
     actions: list[Action] = []
     for each in observed.reservations:
-        used = any(
-            job.reservation == each.slurm_name and job.state.holds_nodes
-            for job in observed.view.jobs.values()
-        )
-        each = replace(each, used_at=observed.now) if used else each
+        noted = each
+        if each.slurm_name in in_use:
+            each = replace(each, used_at=observed.now)
         state, reason = next_state(
             each,
             watts_free=each.name in complete,
             now=observed.now,
             grace=rules.reservation_grace,
         )
-        if (state, reason) != (each.state, each.reason) or used:
+        if (state, reason) != (each.state, each.reason) or _use_is_news(noted, each, rules):
             actions.append(MoveReservation(reason, each.name, state, each.used_at))
-        if state.open and each.slurm_name not in observed.view.reservations:
-            actions.append(KeepReservation("it is in the ledger", replace(each, state=state)))
-        if not state.open and each.slurm_name in observed.view.reservations:
+        found = observed.view.reservations.get(each.slurm_name)
+        if found is not None and not state.open:
             actions.append(DropReservation(reason, each.slurm_name))
+        elif found is not None and set(found.nodes) != set(each.nodes):
+            actions.append(DropReservation("its nodes were changed in Slurm", each.slurm_name))
+            found = None
+        if found is None and state.open:
+            actions.append(KeepReservation("it is in the ledger", replace(each, state=state)))
     known = {each.slurm_name for each in observed.reservations}
     actions += [
         DropReservation("it is not open in the ledger", name)
@@ -390,17 +485,20 @@ def _plan_reservations(observed: Observed, rules: Rules, pools: Sequence[Pool]) 
     return actions
 
 
+def _use_is_news(noted: PowerReservation, now: PowerReservation, rules: Rules) -> bool:
+    if now.used_at is None or noted.used_at is None:
+        return now.used_at != noted.used_at
+    return now.used_at - noted.used_at >= min(_USE_NOTED_EVERY, rules.reservation_grace / 4)
+
+
 def _stand_down(observed: Observed) -> list[Action]:
     """Take back what is ours in Slurm: tokens first, or pending jobs would wait for ever."""
     because = f"mode is {observed.mode}"
-    jobs = [j for j in observed.view.jobs.values() if j.state is not JobState.ENDED]
+    jobs = [j for j in observed.view.jobs.values() if j.state in _CAN_BE_CHANGED]
     return [
         *(StripTokens(because, job.job_id) for job in jobs if job.tokens_w_per_node is not None),
-        *(
-            GiveBack(because, job.job_id, _unmarked(job))
-            for job in jobs
-            if job.held and job.admitted.get("held") is True
-        ),
+        *(GiveBack(because, job.job_id, _unmarked(job)) for job in jobs if _shed_by_us(job)),
+        *(GiveBack(because, job.job_id, _seen_at_last(job)) for job in jobs if _held_blind(job)),
         *(SetFence(because, rack, ()) for rack in fences_in(observed.view)),
         *(
             DropReservation(because, name)
@@ -408,6 +506,9 @@ def _stand_down(observed: Observed) -> list[Action]:
             if name.startswith(OURS_PREFIX) and not name.startswith(FENCE_PREFIX)
         ),
     ]
+
+
+_CAN_BE_CHANGED = frozenset({JobState.PENDING, JobState.RUNNING, JobState.SUSPENDED})
 
 
 def _only_ledger(actions: Sequence[Action]) -> list[Action]:
