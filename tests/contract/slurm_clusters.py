@@ -12,12 +12,15 @@ from typing import Protocol
 
 from broker.adapters.slurm.controller import PyslurmController
 from broker.adapters.slurm.resources_yaml import render, write_resources
-from broker.domain.cluster import SlurmView
+from broker.domain.cluster import JobState, SlurmView
 from broker.domain.tokens import TokenLayer
 from broker.services.ports import SlurmController
 from broker.testing.fake_slurm import FakeSlurm
 
 NODES = tuple(f"n{number:02d}" for number in range(1, 17))
+
+# slurmdbd knows it as AdminLevel=Administrator: no call may need more than that.
+BROKER = "powerbroker"
 
 _CONF = Path("/etc/slurm/slurm.conf")
 _HOOK = Path("/etc/slurm/job_submit.lua")
@@ -64,7 +67,8 @@ def wait_for(
         view = controller.observe()
         if condition(view):
             return view
-        assert time.monotonic() < ends, f"not seen within {deadline_s:g} s: {view.jobs}"
+        open_jobs = [job for job in view.jobs.values() if job.state is not JobState.ENDED]
+        assert time.monotonic() < ends, f"not seen within {deadline_s:g} s: {open_jobs}"
         time.sleep(0.2)
 
 
@@ -115,7 +119,7 @@ class RealCluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._jobs: list[int] = []
-        self.pyslurm = PyslurmController()
+        self.pyslurm = PyslurmController(run_as=BROKER)
         self.controller: SlurmController = self.pyslurm
         self._others: list[PyslurmController] = []
 
@@ -157,7 +161,9 @@ class RealCluster:
         # Another port, so that the lab's own slurmctld is left in peace.
         elsewhere = self._folder / "slurm.conf"
         elsewhere.write_text(_CONF.read_text() + "\nSlurmctldPort=1\n")
-        other = PyslurmController(deadline_s=2.0, environment={"SLURM_CONF": str(elsewhere)})
+        other = PyslurmController(
+            deadline_s=2.0, environment={"SLURM_CONF": str(elsewhere)}, run_as=BROKER
+        )
         self._others.append(other)
         return other
 
@@ -167,8 +173,7 @@ class RealCluster:
         for name in self.controller.observe().reservations:
             if name.startswith("pw-fence-test"):
                 self.controller.set_fence(name.removeprefix("pw-fence-"), [])
-        wait_for(self.controller, _is_quiet)
-        for name in self.controller.observe().reservations:
+        for name in wait_for(self.controller, _is_quiet).reservations:
             if name.startswith("pw-test"):
                 self.controller.delete_reservation(name)
         for each in (self.pyslurm, *self._others):
@@ -182,7 +187,8 @@ class RealCluster:
 
 
 def _is_quiet(view: SlurmView) -> bool:
-    return all(node.state == "IDLE" for node in view.nodes.values())
+    # IDLE+RESERVED is quiet too.
+    return all(node.state.startswith("IDLE") for node in view.nodes.values())
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from threading import Lock
 from typing import Any
 
-from broker.adapters.slurm import scontrol
+from broker.adapters.slurm.scontrol import Scontrol
 from broker.adapters.slurm.translate import with_tokens
 from broker.domain.cluster import SlurmReservation, SlurmView
 from broker.domain.errors import SlurmRefused, SlurmUnavailable
@@ -37,11 +37,17 @@ class PyslurmController:
         *,
         start_deadline_s: float = 15.0,
         environment: Mapping[str, str] | None = None,
+        run_as: str | None = None,
     ) -> None:
-        """``environment`` adds to the child's, e.g. another SLURM_CONF."""
+        """``environment`` adds to the child's, e.g. another SLURM_CONF.
+
+        ``run_as`` lets root talk to Slurm as another user (the tests, as the broker's).
+        """
         self._deadline_s = deadline_s
         self._start_deadline_s = start_deadline_s
         self._environment = dict(environment or {})
+        self._run_as = run_as
+        self._scontrol = Scontrol(deadline_s, self._environment, run_as)
         self._child: _Child | None = None
         self._one_at_a_time = Lock()
 
@@ -66,7 +72,7 @@ class PyslurmController:
             what = f"set admin_comment of job {job_id}"
             self._call(what, "set_admin_comment", job_id, text)
         else:
-            scontrol.clear_job_field(job_id, "admincomment", deadline_s=self._deadline_s)
+            self._scontrol.clear_job_field(job_id, "admincomment")
 
     def set_tokens(self, job_id: int, tokens_w_per_node: int | None) -> None:
         what = f"set tokens of job {job_id} to {tokens_w_per_node} W per node"
@@ -77,7 +83,7 @@ class PyslurmController:
         if after:
             self._call(what, "set_licenses", job_id, after)
         else:
-            scontrol.clear_job_field(job_id, "licenses", deadline_s=self._deadline_s)
+            self._scontrol.clear_job_field(job_id, "licenses")
 
     def create_reservation(self, reservation: PowerReservation) -> None:
         wanted = SlurmReservation(
@@ -97,7 +103,7 @@ class PyslurmController:
         self._call("reconfigure slurmctld", "reconfigure")
 
     def token_usage(self) -> Sequence[tuple[tuple[str, ...], int, int]]:
-        return scontrol.token_usage(deadline_s=self._deadline_s)
+        return self._scontrol.token_usage()
 
     @property
     def child_pid(self) -> int | None:
@@ -141,6 +147,7 @@ class PyslurmController:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | self._environment,
+                user=self._run_as,
             )
         self._child = _Child(process, ours)
         outcome, words = self._receive(self._child, attempted, self._start_deadline_s)
