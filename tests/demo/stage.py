@@ -36,7 +36,7 @@ class Ran:
 class Stage:
     """The lab, seen from the head node's terminals."""
 
-    width: int = 150
+    width: int = 180
     shed: int = 0  #: a job that was shed, for the next step
 
     def lab(self, *words: str) -> None:
@@ -114,6 +114,15 @@ class Stage:
                 lambda job_id=job_id: self.state(job_id).startswith("RUNNING"),
                 within_s=within_s,
             )
+
+    def wait_seen(self, job_id: int) -> None:
+        """Wait for the broker's next look at the queue."""
+        self.wait(
+            f"the broker to see job {job_id} run",
+            lambda: any(
+                row["state"] == "RUNNING" for row in self.rows(f"job where jobid={job_id}")
+            ),
+        )
 
     def fleet_log(self) -> list[dict[str, Any]]:
         return [

@@ -30,6 +30,7 @@ def gold_runs_hot(s: Stage) -> None:
     """A gold job that fits runs in the hot lane, charged what it declared."""
     job = s.submit("alice", '-J train -N2 --comment "power: max=17kW tier=gold"', load="7.5kW")
     s.wait_running(job)
+    s.wait_seen(job)
     s.show(f"powermgr show job where jobid={job}")
     (row,) = s.rows(f"job where jobid={job}")
     s.expect(
@@ -59,6 +60,7 @@ def undeclared(s: Stage) -> None:
     """A job that says nothing is charged its nodes' maximum, never nothing."""
     job = s.submit("bob", "-J plain -N1", load="4kW")
     s.wait_running(job)
+    s.wait_seen(job)
     s.show(f"powermgr show job where jobid={job}")
     (row,) = s.rows(f"job where jobid={job}")
     s.expect(row["charge_w"] == 10_200, "one undeclared node is charged 10,200 W")
@@ -100,14 +102,19 @@ def reservation(s: Stage) -> None:
         "the reservation to be active",
         lambda: any(row["state"] == "active" for row in s.rows("reservation")),
     )
-    outsider = s.submit("bob", '-J outside -N2 -w n07,n08 --comment "power: max=20kW"')
+    (kept,) = s.rows("reservation where name=launch")
+    others = ",".join(sorted({"n05", "n06", "n07", "n08"} - set(kept["nodes"].split(","))))
+    outsider = s.submit("bob", f'-J outside -N2 -w {others} --comment "power: max=20kW"')
     insider = s.submit("alice", '-J launch -N2 --comment "power: max=20kW tier=gold"', load="9kW")
     s.wait_running(insider)
+    s.wait_seen(insider)
     s.show("powermgr show reservation")
+    s.show("powermgr show rack where name=r2")
     s.show("squeue -o '%.6i %.6u %.9j %.9T %.12v %R'")
     s.expect(
         s.state(outsider).startswith("PENDING"),
-        f"job {insider} runs inside; job {outsider} wants 18 kW of tokens where 10 kW are left",
+        f"job {insider} runs inside; job {outsider} would have 2 idle nodes of the rack, but asks"
+        " 18 kW of tokens where 10 kW are left",
     )
     s.show("powermgr -i delete reservation name=launch")
     s.cancel_all()
@@ -188,8 +195,15 @@ def showback(s: Stage) -> None:
     """Every watt-hour has an owner, and the lines add up to the PDUs."""
     s.cancel_all()
     time.sleep(3)  # the last polls of the ended jobs
-    ran = s.show("powermgr report showback start=now-1hour end=now")
-    rows = s.rows("showback start=now-1hour end=now", verb="report")
+    # From the first full second that every meter was read.
+    first = s.run(
+        "runuser -u postgres -- psql -Atq power_broker -c"
+        " \"select to_char(date_trunc('second', max(began)) + interval '1 s',"
+        " 'YYYY-MM-DD\\\"T\\\"HH24:MI:SS') from"
+        ' (select min(polled_at) as began from samples group by device) as devices"'
+    ).out.strip()
+    ran = s.show(f"powermgr report showback start={first} end=now")
+    rows = s.rows(f"showback start={first} end=now", verb="report")
     total = next(row for row in rows if row["account"] == "Total")
     parts = [row for row in rows if row["account"] != "Total"]
     added = sum(row["metered_kwh"] for row in parts)
@@ -233,6 +247,7 @@ def main() -> int:
                 good += 1
             except NotAsExpected as wrong:
                 print(f"    NOT AS EXPECTED: {wrong}", flush=True)
+                print(stage.run("journalctl -u powerbrokerd -n 5 -o cat").out, flush=True)
     finally:
         _leave(stage)
     print(f"\ndemo: took {time.monotonic() - began:.0f} s, the lab included")
