@@ -157,6 +157,10 @@ class FakeSlurm:
         self._check_nodes(reservation.nodes)
         if not (reservation.accounts or reservation.users):
             raise SlurmRefused(f"create reservation {reservation.slurm_name}: no owner")
+        for other in self._rivals(reservation):
+            raise SlurmRefused(
+                f"create reservation {reservation.slurm_name}: it shares nodes with {other.name}"
+            )
         found = self.reservations.get(reservation.slurm_name)
         self.reservations[reservation.slurm_name] = SlurmReservation(
             name=reservation.slurm_name,
@@ -184,6 +188,17 @@ class FakeSlurm:
         return [
             (tuple(sorted(layer.nodes)), layer.count_w, self._used_w(layer))
             for layer in self.layers
+        ]
+
+    def _rivals(self, wanted: PowerReservation) -> Iterable[SlurmReservation]:
+        return [
+            other
+            for other in self.reservations.values()
+            if other.name != wanted.slurm_name
+            and not other.name.startswith(_FENCE)
+            and set(other.nodes) & set(wanted.nodes)
+            and other.starts_at < wanted.ends_at
+            and wanted.starts_at < other.ends_at
         ]
 
     def _reach(self, attempted: str) -> None:

@@ -263,6 +263,23 @@ def test_a_reservation_can_be_made_under_a_fence_and_on_busy_nodes(cluster: AClu
     assert running(cluster.controller.observe(), busy)
 
 
+def test_two_reservations_do_not_share_a_node(cluster: ACluster) -> None:
+    cluster.controller.create_reservation(a_reservation())
+
+    with pytest.raises(SlurmRefused, match="create reservation pw-test-other"):
+        cluster.controller.create_reservation(a_reservation("test-other", nodes=NODES[9:11]))
+
+
+def test_a_reservation_that_was_changed_is_brought_in_line(cluster: ACluster) -> None:
+    ends_at = datetime.now(UTC) + timedelta(hours=2)
+    cluster.controller.create_reservation(a_reservation())
+    cluster.controller.create_reservation(a_reservation(nodes=NODES[8:11], ends_at=ends_at))
+
+    found = cluster.controller.observe().reservations["pw-test-launch"]
+    assert set(found.nodes) == set(NODES[8:11])
+    assert abs(found.ends_at - ends_at) < timedelta(minutes=1)
+
+
 def test_a_fence_stops_the_jobs_of_a_reservation_too(cluster: ACluster) -> None:
     cluster.controller.create_reservation(a_reservation())
     cluster.controller.set_fence("test-a", NODES[8:12])

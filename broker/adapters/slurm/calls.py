@@ -145,7 +145,7 @@ def _fence_settings(slurm: Any, nodes: tuple[str, ...]) -> Mapping[str, Any]:
         "users": ["root"],
         "start_time": int(_now().timestamp()),
         "end_time": int((_now() + _FENCE_LASTS).timestamp()),
-        "flags": flags.MAINTENANCE | flags.IGNORE_RUNNING_JOBS | flags.OVERLAP,
+        "flags": flags.MAINTENANCE | flags.IGNORE_RUNNING_JOBS,
     }
 
 
@@ -155,8 +155,9 @@ def _reservation_settings(slurm: Any, wanted: SlurmReservation) -> Mapping[str, 
         "nodes": compress(wanted.nodes),
         "start_time": int(max(wanted.starts_at, _now()).timestamp()),
         "end_time": int(wanted.ends_at.timestamp()),
-        # Its watts are those of its rack, so Slurm may not move it; a fence may lie over it.
-        "flags": flags.STATIC_NODES | flags.OVERLAP | flags.IGNORE_RUNNING_JOBS,
+        # Its watts are those of its rack, so Slurm may not move it. A fence may lie over it
+        # (MAINT), another reservation may not: so no OVERLAP.
+        "flags": flags.STATIC_NODES | flags.IGNORE_RUNNING_JOBS,
     }
 
 
