@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,6 +40,8 @@ def _checked_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(_checked_name)]
 # A 1 GW limit is a typo (W for kW), not a building.
 Watts = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
+# Of an address: no white space, and nothing a terminal would obey.
+_ADDRESS = r"[A-Za-z0-9._~:/?#@!$&*+,;=%\[\]-]{1,200}$"
 
 
 class FeedSection(Section):
@@ -49,7 +51,9 @@ class FeedSection(Section):
     phase_voltage_v: PositiveInt = Field(le=1_000, description="line to neutral")
     phases: Literal[1, 3] = 3
     derating: Decimal = Field(Decimal("0.80"), gt=0, le=1)
-    pdu: str | None = Field(None, pattern=r"^(snmp|snmp3|redfish)://", description="its address")
+    pdu: str | None = Field(
+        None, pattern=rf"^(snmp|snmp3|redfish)://{_ADDRESS}", description="its address"
+    )
     profile: str | None = Field(None, description="the PDU's profile; recognised when left out")
 
     def circuit(self) -> BranchCircuit:
@@ -64,7 +68,9 @@ class LayerSection(Section):
     operator_limit_w: Watts | None = Field(None, description="what the operator allows")
     cooling_limit_w: Watts | None = Field(None, description="what the cooling carries away")
     burst_limit_w: Watts | None = Field(None, description="for a limited time; default: safe limit")
-    static_load_w: NonNegativeInt = Field(0, description="switches and the like, always on")
+    static_load_w: NonNegativeInt = Field(
+        0, le=1_000_000_000, description="switches and the like, always on"
+    )
     margin: Decimal | None = Field(None, ge=0, lt=1, description="default: the site's")
     redundancy: Redundancy = Redundancy.FAILOVER
     feeds: dict[Name, FeedSection] = Field(default_factory=dict)
@@ -94,7 +100,7 @@ class NodeTypeSection(Section):
 
     idle_w: Watts
     max_w: Watts
-    gpus: NonNegativeInt = 0
+    gpus: NonNegativeInt = Field(0, le=1_024)
 
 
 class NodeSection(Section):
@@ -102,7 +108,9 @@ class NodeSection(Section):
 
     rack: Name
     type: Name
-    bmc: str | None = Field(None, pattern=r"^(ipmi|redfish)://", description="its address")
+    bmc: str | None = Field(
+        None, pattern=rf"^(ipmi|redfish)://{_ADDRESS}", description="its address"
+    )
 
 
 class InventorySection(Section):
@@ -122,7 +130,7 @@ def load_inventory(path: Path) -> PowerGraph:
     if graph_or_mistakes:
         raise ConfigInvalid("\n".join(f"{path}: {line}" for line in graph_or_mistakes))
     graph = build_graph(inventory)
-    mistakes = list(_limit_mistakes(graph))
+    mistakes = list(_limit_mistakes(inventory, graph))
     if mistakes:
         raise ConfigInvalid("\n".join(f"{path}: {line}" for line in mistakes))
     return graph
@@ -153,27 +161,46 @@ def _mistakes(inventory: InventorySection) -> Iterator[str]:
     for address, times in Counter(addresses).items():
         if times > 1:
             yield f'address "{address}" is given {times} times: a device meters one thing'
+    used_racks = {node.rack for node in inventory.nodes.values()}
+    used_rows = {rack.row for rack in inventory.racks.values()}
     for name in inventory.racks:
-        if not any(node.rack == name for node in inventory.nodes.values()):
+        if name not in used_racks:
             yield f"racks.{name}: no node stands in it; leave it out or give it nodes"
+    for name in inventory.rows:
+        if name not in used_rows:
+            yield f"rows.{name}: no rack stands in it; leave it out or give it racks"
+    for name, rack in inventory.racks.items():
+        unmetered = [feed for feed, each in rack.feeds.items() if each.pdu is None]
+        if unmetered and len(unmetered) < len(rack.feeds):
+            yield (
+                f"racks.{name}.feeds.{unmetered[0]}.pdu: missing; half a rack on the meters would"
+                " pass for all of it: give every feed of the rack a pdu, or none"
+            )
 
 
 def _known(table: Mapping[str, object]) -> str:
     return f"known: {', '.join(table)}"
 
 
-def _limit_mistakes(graph: PowerGraph) -> Iterator[str]:
+def _limit_mistakes(inventory: InventorySection, graph: PowerGraph) -> Iterator[str]:
+    sections: dict[str, tuple[str, LayerSection]] = {
+        inventory.site.name: ("site", inventory.site),
+        **{name: (f"rows.{name}", row) for name, row in inventory.rows.items()},
+        **{name: (f"racks.{name}", rack) for name, rack in inventory.racks.items()},
+    }
     for layer in graph.layers.values():
+        key, section = sections[layer.name]
         needed_w = layer.static_w + graph.idle_w(layer)
         if layer.safe_w <= needed_w:
             yield (
-                f"{layer.kind} {layer.name}: its safe limit {layer.safe_w} W does not even carry"
-                f" static loads and idle nodes ({needed_w} W)"
+                f"{key}: its safe limit of {layer.safe_w} W (operator_limit_w ="
+                f" {section.operator_limit_w or 'not given'}) must be above its static loads and"
+                f" idle nodes, {needed_w} W"
             )
         if layer.burst_w < layer.safe_w:
             yield (
-                f"{layer.kind} {layer.name}: burst_limit_w = {layer.burst_w} is below its safe"
-                f" limit {layer.safe_w} W"
+                f"{key}.burst_limit_w = {layer.burst_w}: must not be below its safe limit of"
+                f" {layer.safe_w} W"
             )
 
 
@@ -187,14 +214,21 @@ def build_graph(inventory: InventorySection) -> PowerGraph:
         name: Node(name, node.rack, types[node.type], f"{name}.bmc")
         for name, node in inventory.nodes.items()
     }
+    by_rack: dict[str, list[Node]] = {name: [] for name in inventory.racks}
+    for node in nodes.values():
+        by_rack[node.rack].append(node)
+    racks_of: dict[str, list[str]] = {name: [] for name in inventory.rows}
+    for name, rack in inventory.racks.items():
+        racks_of[rack.row].append(name)
     racks = [
-        _layer(inventory, name, LayerKind.RACK, section.row, section, nodes, {name})
+        _layer(inventory, name, LayerKind.RACK, section.row, section, by_rack, [name])
         for name, section in inventory.racks.items()
     ]
     rows = [
-        _layer(inventory, name, LayerKind.ROW, inventory.site.name, section, nodes, below)
+        _layer(
+            inventory, name, LayerKind.ROW, inventory.site.name, section, by_rack, racks_of[name]
+        )
         for name, section in inventory.rows.items()
-        if (below := {rack for rack, each in inventory.racks.items() if each.row == name})
     ]
     site = _layer(
         inventory,
@@ -202,8 +236,8 @@ def build_graph(inventory: InventorySection) -> PowerGraph:
         LayerKind.SITE,
         None,
         inventory.site,
-        nodes,
-        set(inventory.racks),
+        by_rack,
+        list(inventory.racks),
     )
     return PowerGraph({layer.name: layer for layer in [*racks, *rows, site]}, nodes)
 
@@ -214,9 +248,10 @@ def _layer(
     kind: LayerKind,
     parent: str | None,
     section: LayerSection,
-    nodes: Mapping[str, Node],
-    racks: set[str],
+    by_rack: Mapping[str, Sequence[Node]],
+    racks: Sequence[str],
 ) -> Layer:
+    nodes = [node for rack in racks for node in by_rack[rack]]
     margin = inventory.site.margin if section.margin is None else section.margin
     safe_w = safe_limit_w(_bounds_w(inventory, section, kind, nodes, racks), margin=margin)
     return Layer(
@@ -226,7 +261,7 @@ def _layer(
         safe_w=safe_w,
         burst_w=safe_w if section.burst_limit_w is None else section.burst_limit_w,
         static_w=_static_w(inventory, section, kind, racks),
-        nodes=tuple(node.name for node in nodes.values() if node.rack in racks),
+        nodes=tuple(node.name for node in nodes),
         pdus=tuple(f"{name}.{feed}" for feed, each in section.feeds.items() if each.pdu),
     )
 
@@ -235,8 +270,8 @@ def _bounds_w(
     inventory: InventorySection,
     section: LayerSection,
     kind: LayerKind,
-    nodes: Mapping[str, Node],
-    racks: set[str],
+    nodes: Sequence[Node],
+    racks: Sequence[str],
 ) -> list[int]:
     bounds = [each for each in (section.operator_limit_w, section.cooling_limit_w) if each]
     if section.feeds:
@@ -248,14 +283,14 @@ def _bounds_w(
     if not bounds:
         # A row or site that states nothing binds nothing: its nodes cannot draw more than this.
         static_w = _static_w(inventory, section, kind, racks)
-        most_w = static_w + sum(n.type.max_w for n in nodes.values() if n.rack in racks)
+        most_w = static_w + sum(node.type.max_w for node in nodes)
         margin = inventory.site.margin if section.margin is None else section.margin
         bounds.append(int(most_w / (1 - margin)) + 1)
     return bounds
 
 
 def _static_w(
-    inventory: InventorySection, section: LayerSection, kind: LayerKind, racks: set[str]
+    inventory: InventorySection, section: LayerSection, kind: LayerKind, racks: Sequence[str]
 ) -> int:
     """Static loads of a layer and of those below it, in W."""
     total = section.static_load_w

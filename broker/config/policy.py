@@ -12,6 +12,10 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from broker.config.inventory import Name
 from broker.config.loading import Section, load
 from broker.domain.cluster import Tier
+from broker.domain.errors import ConfigInvalid
+
+_DAY_S = 86_400
+_YEAR_MIN = 366 * 1_440
 
 
 class LaneSection(Section):
@@ -19,7 +23,9 @@ class LaneSection(Section):
 
     partition: Name
     committed_limit_w: PositiveInt | None = Field(
-        None, description="charges it may hold, running and waiting; default: the site's safe limit"
+        None,
+        le=1_000_000_000,
+        description="charges it may hold, running and waiting; default: the site's safe limit",
     )
 
 
@@ -30,7 +36,9 @@ class LanesSection(Section):
 
 class TiersSection(Section):
     default: Tier = Field(Tier.SILVER, description="tier of jobs that name none")
-    silver_notice_s: NonNegativeInt = Field(600, description="warning before silver is requeued")
+    silver_notice_s: NonNegativeInt = Field(
+        600, le=_DAY_S, description="warning before silver is requeued"
+    )
     silver_notice_signal: str = Field("SIGUSR1", pattern=r"^SIG[A-Z0-9]+$")
 
 
@@ -45,40 +53,52 @@ class HookSection(Section):
     """What the hook does when the state file is not what it should be."""
 
     when_missing: Literal["hold", "accept", "reject"] = "hold"
-    stale_after_s: PositiveInt = 30
-    missing_after_s: PositiveInt = 600
+    stale_after_s: PositiveInt = Field(30, le=_DAY_S)
+    missing_after_s: PositiveInt = Field(600, le=_DAY_S)
 
 
 class ControlSection(Section):
     """When the broker believes a meter, and when it gives back."""
 
-    stale_polls: PositiveInt = Field(3, description="polls without a reading: counts as full")
-    poll_interval_s: float = Field(2.0, gt=0, description="the collectors' interval")
-    over_limit_polls: PositiveInt = Field(2, description="polls over the limit before shedding")
+    stale_polls: PositiveInt = Field(
+        3, le=100, description="polls without a reading: counts as full"
+    )
+    poll_interval_s: float = Field(2.0, gt=0, le=3600, description="the collectors' interval")
+    over_limit_polls: PositiveInt = Field(
+        2, le=5, description="polls over the limit before shedding"
+    )
     feeds_agree_within: Decimal = Field(
         Decimal("0.15"), gt=0, lt=1, description="feeds that differ less confirm each other"
     )
     meter_tolerance: Decimal = Field(
         Decimal("0.02"), ge=0, lt=1, description="share of the limit that meters may be wrong by"
     )
-    job_start_s: PositiveInt = Field(30, description="a job younger than this is still starting")
-    shed_settle_s: PositiveInt = Field(10, description="time a shed needs to show on the meters")
+    job_start_s: PositiveInt = Field(
+        30, le=_DAY_S, description="a job younger than this is still starting"
+    )
+    shed_settle_s: PositiveInt = Field(
+        10, le=_DAY_S, description="time a shed needs to show on the meters"
+    )
     give_back_after_s: PositiveInt = Field(
-        20, description="a layer must be within its limit so long before shed jobs are released"
+        20,
+        le=_DAY_S,
+        description="a layer must be within its limit so long before shed jobs are released",
     )
 
 
 class ReservationsSection(Section):
-    grace_minutes: PositiveInt = Field(10, description="unused for longer: given back")
+    grace_minutes: PositiveInt = Field(
+        10, le=_YEAR_MIN, description="unused for longer: given back"
+    )
     lead_minutes: PositiveInt = Field(
-        1440, description="outsiders' tokens shrink so long before a window begins"
+        1440, le=_YEAR_MIN, description="outsiders' tokens shrink so long before a window begins"
     )
 
 
 class ShowbackSection(Section):
-    tariff_per_kwh: Decimal = Field(Decimal("0.25"), ge=0)
+    tariff_per_kwh: Decimal = Field(Decimal("0.25"), ge=0, le=1_000_000)
     reserved_tariff_per_kwh: Decimal = Field(
-        Decimal("0.05"), ge=0, description="for watts kept free and not used"
+        Decimal("0.05"), ge=0, le=1_000_000, description="for watts kept free and not used"
     )
     currency: str = Field("EUR", pattern=r"^[A-Z]{3}$")
 
@@ -97,4 +117,15 @@ class PolicySection(Section):
 
 def load_policy(path: Path) -> PolicySection:
     """Read policy.toml."""
-    return load(path, PolicySection)
+    policy = load(path, PolicySection)
+    hot, cold, hook = policy.lanes.hot, policy.lanes.cold, policy.hook
+    if hot.partition == cold.partition:
+        raise ConfigInvalid(
+            f'{path}: lanes.cold.partition = "{cold.partition}": must not be the hot lane\'s'
+        )
+    if hook.missing_after_s < hook.stale_after_s:
+        raise ConfigInvalid(
+            f"{path}: hook.missing_after_s = {hook.missing_after_s}: must not be below"
+            f" stale_after_s = {hook.stale_after_s}"
+        )
+    return policy

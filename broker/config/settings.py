@@ -35,9 +35,13 @@ class BrokerSection(Section):
     verdict_spool: Path = Path("/var/spool/power-broker/verdicts.jsonl")
     resources_yaml: Path = Path("/var/lib/power-broker/slurm/resources.yaml")
     reconfigure_interval_s: PositiveInt = Field(
-        10, description="at most one `scontrol reconfigure` in this time: it restarts every slurmd"
+        10,
+        le=86_400,
+        description="at most one `scontrol reconfigure` in this time: it restarts every slurmd",
     )
-    lease_s: PositiveInt = Field(10, description="a leader that is silent so long is replaced")
+    lease_s: PositiveInt = Field(
+        10, le=3_600, description="a leader that is silent so long is replaced"
+    )
     admins: tuple[str, ...] = Field(
         ("root", "slurm"), description="users who may change things by powermgr"
     )

@@ -9,21 +9,30 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from broker.domain.actions import KeepTokenLayers, MoveReservation
+from broker.domain.actions import KeepTokenLayers, MoveReservation, ShedJob, StripTokens
 from broker.domain.admission_state import AdmissionState
-from broker.domain.errors import SlurmRefused, StoreUnavailable
+from broker.domain.errors import ConfigInvalid, SlurmRefused, StoreUnavailable
 from broker.domain.switches import Mode
 from broker.domain.tokens import TokenLayer
 from broker.domain.units import watts
 from broker.services.apply import Apply, Outcome
 from broker.services.ingest import Ingest
 from broker.services.observe import Observe
-from broker.services.plan import Memory, Observed, Plan, plan_cycle, plan_tokens
+from broker.services.plan import (
+    Memory,
+    Observed,
+    Plan,
+    forget_relief,
+    plan_cycle,
+    plan_tokens,
+)
 from broker.services.ports import Clock, SlurmController, Store
 from broker.services.publish import Site, admission_state
 from broker.services.settle_jobs import SettleJobs
 
 log = logging.getLogger(__name__)
+
+_REFUSED_PAUSE = timedelta(minutes=10)  #: the same refused layers are tried again no sooner
 
 
 class TokenFile(Protocol):
@@ -60,34 +69,68 @@ class TokenLayers:
     not_more_often_than: timedelta
     enforced: bool = False
     _reconfigured_at: datetime | None = None
+    _unread: bool | None = None  #: has slurmctld not read the file yet? None: not looked up
+    _refused: tuple[TokenLayer, ...] | None = None
 
     def __call__(self, action: KeepTokenLayers) -> str:
-        """Returns a sentence when something was done."""
-        if self.file.holds(action.layers) and (self.enforced or not action.layers):
+        """Returns a sentence when something was done, or cannot be.
+
+        Raises SlurmUnavailable: the file may be written and not read, which is made up for later.
+        """
+        try:
+            return self._keep(action)
+        except (ConfigInvalid, OSError) as wrong:
+            # Fences and sheds must go on without it.
+            return f"token layers stay as they are: {wrong}"
+
+    def _keep(self, action: KeepTokenLayers) -> str:
+        if self._unread is None:
+            self._unread = self._died_before_reconfigure()
+        if self.file.holds(action.layers) and not self._unread:
+            # Found so at start as well: slurmctld read it then, or will when it starts.
+            self.enforced = bool(action.layers)
             return ""
         now = self.clock.now()
-        if self._reconfigured_at and now - self._reconfigured_at < self.not_more_often_than:
-            return ""
-        if self.file.holds(action.layers):
-            # Found so at start: slurmctld read it then, or will when it starts.
-            self.enforced = True
+        pause = self.not_more_often_than
+        if action.layers == self._refused:
+            pause = max(pause, _REFUSED_PAUSE)
+        if self._reconfigured_at and timedelta(0) <= now - self._reconfigured_at < pause:
             return ""
         self._reconfigured_at = now
         return self._replace(action)
 
+    def _died_before_reconfigure(self) -> bool:
+        """Did the broker before us write the file and end before slurmctld was told?"""
+        try:
+            last = self.store.actions(kind=KeepTokenLayers.__name__, limit=1)
+        except StoreUnavailable:
+            return False
+        return bool(last) and last[0].outcome == "intent"
+
     def _replace(self, action: KeepTokenLayers) -> str:
         action_id = self._intend(action)
         self.file.write(action.layers)
+        self._unread = True
         try:
             self.slurm.reconfigure()
         except SlurmRefused as refused:
-            # A failed reconfigure charges running jobs again each time: keep the last good file.
-            self.file.restore()
             self._confirm(action_id, "refused", str(refused))
+            self._refused = action.layers
+            self._back_to_last_good()
             return f"slurmctld refused resources.yaml: {refused}"
+        self._unread, self._refused = False, None
         self.enforced = bool(action.layers)
         self._confirm(action_id, "done", "")
         return f"token layers compiled ({action.because})"
+
+    def _back_to_last_good(self) -> None:
+        """A failed reconfigure charges running jobs again, until one goes well."""
+        self.file.restore()
+        try:
+            self.slurm.reconfigure()
+        except SlurmRefused as refused:
+            log.error("slurmctld refused the resources.yaml before as well: %s", refused)
+        self._unread = False
 
     def _intend(self, action: KeepTokenLayers) -> int | None:
         facts = {"layers": [[each.name, list(each.nodes), each.count_w] for each in action.layers]}
@@ -133,10 +176,10 @@ class Cycle:
         observed = replace(observed, tokens_enforced=self.token_layers.enforced)
         plan = plan_cycle(graph, observed, self.memory, rules, pools)
         outcomes = self.apply(plan.actions)
-        if stands_down:
-            # Tokens were stripped first: without the resource pending token jobs wait for ever.
+        if stands_down and not any(isinstance(each, StripTokens) for each in plan.actions):
+            # Not before Slurm shows no token any more: without the resource they wait for ever.
             told.append(self.token_layers(keep))
-        self.memory = plan.memory
+        self.memory = forget_relief(plan.memory, _not_shed(outcomes))
         load = plan.loads[graph.site.name]
         sentence = _sentence([*told, self.observe.blind], outcomes, plan.notes) or (
             f"no action: {watts(load.draw.seen_w)} drawn and {watts(load.committed_w)} committed"
@@ -162,10 +205,18 @@ class Cycle:
 
     def _keep_books(self, observed: Observed) -> None:
         try:
-            self.ingest()
             self.settle(observed.view)
+            self.ingest()
         except StoreUnavailable as away:
             log.debug("books wait: %s", away)
+        except OSError as unreadable:
+            log.warning("verdicts wait in their spool: %s", unreadable)
+
+
+def _not_shed(outcomes: Sequence[Outcome]) -> set[int]:
+    return {
+        each.action.job_id for each in outcomes if each.error and isinstance(each.action, ShedJob)
+    }
 
 
 def _sentence(told: Sequence[str], outcomes: Sequence[Outcome], notes: Sequence[str]) -> str:

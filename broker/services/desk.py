@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,7 +28,7 @@ from broker.services.listing import (
     picked,
     reservation_rows,
 )
-from broker.services.messages import Answer, Request
+from broker.services.messages import Answer, Request, shown
 from broker.services.ports import Clock, Store
 from broker.services.publish import Site
 from broker.services.report import report_showback
@@ -35,6 +36,8 @@ from broker.services.report import report_showback
 # Words of `where` that are no columns.
 _NOT_COLUMNS = {"start", "end", "limit"}
 _MOST_ROWS = 10_000
+_LONGEST_MINUTES = 366 * 24 * 60
+_RESERVATION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +96,24 @@ class Desk:
 
     def _decisions(self, request: Request) -> list[Row]:
         start, end, limit = _window(request)
+        # The newest of all may lie behind the window.
+        looked_at = limit if start is None and end is None else _MOST_ROWS
         jobs = self.picture()
         ids = {
             job.admitted.get("ticket"): job.job_id
             for job in (jobs.observed.view.jobs.values() if jobs else ())
         }
-        found = self.store.verdicts(limit=limit)
+        found = self.store.verdicts(limit=looked_at)
         return [
             decision_row(each, ids.get(each.ticket))
             for each in found
             if (start is None or each.at >= start) and (end is None or each.at < end)
-        ]
+        ][:limit]
 
     def _actions(self, request: Request) -> list[Row]:
         start, end, limit = _window(request)
-        found = self.store.actions(since=start, limit=limit)
-        return [action_row(each) for each in found if end is None or each.at < end]
+        found = self.store.actions(since=start, limit=limit if end is None else _MOST_ROWS)
+        return [action_row(each) for each in found if end is None or each.at < end][:limit]
 
     def _broker_row(self) -> Row:
         picture = self.picture()
@@ -172,15 +177,23 @@ class Desk:
         now = self.clock.now()
         # Slurm's reservations begin and end on the minute.
         start = request.time("start", now).replace(second=0, microsecond=0)
+        if start < now - timedelta(minutes=1):
+            raise BadRequest(f"start={start:%Y-%m-%dT%H:%M} UTC is in the past")
+        if start > now + timedelta(minutes=_LONGEST_MINUTES):
+            raise BadRequest(f"start={start:%Y-%m-%dT%H:%M} UTC is over a year ahead")
         minutes = request.number("duration", 60)
+        if not 0 < minutes <= _LONGEST_MINUTES:
+            raise BadRequest(f"duration={minutes}: allowed are 1 to {_LONGEST_MINUTES} minutes")
         end = request.time("end", start + timedelta(minutes=minutes))
+        if end - start > timedelta(minutes=_LONGEST_MINUTES):
+            raise BadRequest(f"end={end:%Y-%m-%dT%H:%M} UTC is over a year after its start")
         if end <= max(now, start):
             raise BadRequest(f"the window ends {end:%Y-%m-%dT%H:%M} UTC, before it begins or now")
         accounts, users = request.texts("accounts"), request.texts("users")
         if not accounts and not users:
             raise BadRequest("account= or user= is missing: whose reservation is it?")
         wanted = PowerReservation(
-            name=request.text("name"),
+            name=_reservation_name(request.text("name")),
             rack=rack,
             nodes=(),
             power_w=request.number("power_w"),
@@ -224,7 +237,10 @@ class Desk:
         self._permit(request)
         if request.entity != "broker":
             raise BadRequest(f"a {request.entity} cannot be modified; delete it and add a new one")
-        mode = Mode(request.text("mode"))
+        wanted = request.text("mode")
+        if wanted not in set(Mode):
+            raise BadRequest(f"mode={shown(wanted)}: allowed are {', '.join(Mode)}")
+        mode = Mode(wanted)
         self.store.set_mode(mode, by=_who(request), now=self.clock.now())
         return Answer(message=f"Mode is {mode} from the next cycle on")
 
@@ -247,6 +263,16 @@ _HANDLERS: Mapping[str, Callable[[Desk, Request], Answer]] = {
     "delete": Desk._delete,
     "modify": Desk._modify,
 }
+
+
+def _reservation_name(name: str) -> str:
+    # pw-fence-r1 is a fence of the broker's own: no reservation may look like one.
+    if not _RESERVATION_NAME.fullmatch(name) or name.startswith("fence-"):
+        raise BadRequest(
+            f"name={shown(name)}: allowed are letters, digits, _ and -, 40 at most, a letter or"
+            " digit first, and not fence-..."
+        )
+    return name
 
 
 def _who(request: Request) -> str:

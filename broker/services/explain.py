@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 def explain(store: Store, site: Site, picture: Picture | None, asked: str) -> list[Row]:
     """Rows ``at, event, text``; BadRequest when nobody knows the ticket or job."""
     job = _job(picture, asked)
-    runs = store.job_runs_of(int(asked)) if asked.isdigit() else []
+    runs = store.job_runs_of(int(asked)) if _is_job_id(asked) else []
     ticket = _ticket(asked, job, runs)
     verdicts = store.verdicts(ticket=ticket) if ticket else []
     job_id = job.job_id if job else int(asked) if runs else None
@@ -42,15 +42,20 @@ def explain(store: Store, site: Site, picture: Picture | None, asked: str) -> li
     return story
 
 
+def _is_job_id(asked: str) -> bool:
+    """Slurm's job ids have 32 bits at most; longer numbers are no job's."""
+    return asked.isascii() and asked.isdecimal() and len(asked) < 10
+
+
 def _job(picture: Picture | None, asked: str) -> SlurmJob | None:
     jobs = picture.observed.view.jobs if picture else {}
-    if asked.isdigit():
+    if _is_job_id(asked):
         return jobs.get(int(asked))
     return next((job for job in jobs.values() if job.admitted.get("ticket") == asked), None)
 
 
 def _ticket(asked: str, job: SlurmJob | None, runs: Sequence[JobRecord]) -> str | None:
-    if not asked.isdigit():
+    if not _is_job_id(asked):
         return asked
     if job is not None:
         found = job.admitted.get("ticket")

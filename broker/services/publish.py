@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from broker.domain import admission_state as told
 from broker.domain.cluster import JobState, SlurmJob, SlurmView
-from broker.domain.load import LayerLoad
+from broker.domain.load import LayerLoad, tokens_by_node
 from broker.domain.power_graph import Layer, LayerKind, PowerGraph
 from broker.domain.rules import Lane, Rules
 from broker.domain.settle import charge_of
@@ -57,7 +57,7 @@ def admission_state(
             for layer in site.graph.layers.values()
         ),
         classes=site.classes,
-        reservations=tuple(_pool(each, view) for each in plan.pools),
+        reservations=_pools(site.graph, plan.pools, view, fenced),
         admins=site.admins,
         switches=site.switches,
     )
@@ -69,27 +69,34 @@ def _lane(site: Site, lane: Lane, view: SlurmView) -> told.Lane:
         name=lane.name,
         partition=lane.partition,
         tier_default=str(site.rules.default_tier),
-        room_w=max(0, limit_w - sum(charge_w(site, job) for job in _of_lane(lane, view))),
+        room_w=max(0, limit_w - sum(charge_w(site, job) for job in _of_lane(site, lane, view))),
     )
 
 
-def _of_lane(lane: Lane, view: SlurmView) -> Sequence[SlurmJob]:
+def _of_lane(site: Site, lane: Lane, view: SlurmView) -> Sequence[SlurmJob]:
     return [
         job
         for job in view.jobs.values()
-        if job.partition == lane.partition and job.state is not JobState.ENDED
+        if site.rules.lane_of(job.partition) == lane.name and job.state is not JobState.ENDED
     ]
 
 
 def charge_w(site: Site, job: SlurmJob) -> int:
     """What a job is charged, idle of its nodes included: as admitted, else as it would be."""
-    admitted = job.admitted.get("charge_w")
-    if isinstance(admitted, int):
-        return admitted
+    admitted = job.admitted
+    charge_w, counted = admitted.get("charge_w"), admitted.get("nodes")
     nodes = len(job.nodes) or job.node_count
-    charge = charge_of(job, site.graph, site.rules, site.classes)
+    # The envelope was for the fewest nodes it may get; Slurm charges the ones it got.
+    if type(charge_w) is int and (type(counted) is not int or nodes <= counted):
+        return charge_w
+    per_node_w = job.tokens_w_per_node
+    if per_node_w is None:
+        per_node_w = charge_of(job, site.graph, site.rules, site.classes).tokens_w_per_node
+    types = [site.graph.nodes[name].type for name in job.nodes if name in site.graph.nodes]
+    if len(types) == nodes:
+        return sum(per_node_w + each.idle_w for each in types)
     idle_w = max(node.type.idle_w for node in site.graph.nodes.values())
-    return nodes * (charge.tokens_w_per_node + idle_w)
+    return nodes * (per_node_w + idle_w)
 
 
 def _node_types(site: Site) -> tuple[told.NodeType, ...]:
@@ -129,13 +136,18 @@ def _parents(graph: PowerGraph, layer: Layer) -> tuple[str, ...]:
     return tuple(each.name for each in graph.above(layer)[1:])
 
 
-def _pool(pool: Pool, view: SlurmView) -> told.ReservedPool:
+def _pools(
+    graph: PowerGraph, pools: Sequence[Pool], view: SlurmView, fenced: set[str]
+) -> tuple[told.ReservedPool, ...]:
+    tokens = tokens_by_node(graph, list(view.jobs.values()), {})
+    return tuple(_pool(pool, tokens, fenced) for pool in pools)
+
+
+def _pool(pool: Pool, tokens: Mapping[str, int], fenced: set[str]) -> told.ReservedPool:
     each = pool.reservation
-    used_w = sum(
-        job.tokens_w
-        for job in view.jobs.values()
-        if job.state.holds_nodes and set(job.nodes) & set(each.nodes)
-    )
+    used_w = sum(tokens.get(name, 0) for name in each.nodes)
+    # A fence keeps its owner's jobs out as well.
+    granted_w = 0 if set(each.nodes) <= fenced else pool.granted_w
     return told.ReservedPool(
         name=each.name,
         slurm=each.slurm_name,
@@ -144,7 +156,7 @@ def _pool(pool: Pool, view: SlurmView) -> told.ReservedPool:
         racks=(each.rack,),
         nodes=each.nodes,
         node_count=len(each.nodes),
-        tokens_now_w=max(0, pool.granted_w - used_w),
+        tokens_now_w=max(0, granted_w - used_w),
         tokens_ever_w=each.tokens_w,
         start=int(each.starts_at.timestamp()),
         end=int(each.ends_at.timestamp()),
