@@ -61,7 +61,7 @@ async def _serve(
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(_instructions(bmcs, access))
-    closing = asyncio.create_task(_close_when(stopping, process.stdin))
+    closing = asyncio.create_task(_end_when(stopping, process, within_s=2 * access.timeout_s))
     patience_s = _STUCK_AFTER_INTERVALS * access.interval_s + _START_ALLOWANCE_S
     try:
         while line := await asyncio.wait_for(process.stdout.readline(), patience_s):
@@ -82,9 +82,12 @@ def _pass_on(line: bytes, heard: Heard) -> None:
     heard(message)
 
 
-async def _close_when(stopping: asyncio.Event, stdin: asyncio.StreamWriter) -> None:
+async def _end_when(stopping: asyncio.Event, process: Process, *, within_s: float) -> None:
+    assert process.stdin is not None
     await stopping.wait()
-    stdin.close()  # the worker stops asking, waits for what it asked, and ends
+    process.stdin.close()  # the worker stops asking, waits for what it asked, and ends
+    await asyncio.sleep(within_s)
+    process.kill()
 
 
 def _instructions(bmcs: Sequence[tuple[Bmc, float]], access: IpmiAccess) -> bytes:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,12 +19,21 @@ import pytest
 from tests.support.postgres import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
-SNMP_PORT, BMC_PORT = 17161, 17623
 INTERVAL_S = 0.5
 PATIENCE_S = 30.0
 DEVICES = 24
 
 pytestmark = pytest.mark.postgres
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# The same for all tests of a run: the fleet is restarted under a collector that knows them.
+SNMP_PORT, BMC_PORT = _free_port(), _free_port()
 
 
 def wait_for(what: str, condition: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
@@ -144,7 +154,7 @@ def collector(tmp_path: Path, fleet: Fleet, database_dsn: str) -> Iterator[Colle
     collector.start()
     yield collector
     if collector.process is not None:
-        collector.end(signal.SIGTERM)
+        collector.end(signal.SIGKILL)
 
 
 def test_every_answer_is_one_row(fleet: Fleet, collector: Collector) -> None:
