@@ -109,9 +109,15 @@ def _parser() -> argparse.ArgumentParser:
         "--migrate", action="store_true", help="bring the database up to date and end"
     )
     parser.add_argument("--verbose", action="store_true", help="log every cycle's sentence")
-    version = importlib.metadata.version("slurm-power-broker")
-    parser.add_argument("--version", action="version", version=f"powerbrokerd {version}")
+    parser.add_argument("--version", action="version", version=f"powerbrokerd {_version()}")
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("slurm-power-broker")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a checkout that is not installed"
 
 
 if __name__ == "__main__":
