@@ -72,7 +72,10 @@ def _rack_draw(
         seen_w=seen_w,
         feared_w=max(graph.nameplate_w(rack), alarm_w) if lost else max(seen_w, alarm_w),
         previous_w=_least_before_w(histories, rules),
-        feeds_agree=len(powers) > 1 and not lost and _agree(powers, rules),
+        feeds_agree=len(powers) > 1
+        and not lost
+        and _in_step(histories, 1)
+        and _agree(powers, rules),
         lost=tuple(lost),
         oldest_at=min((good[-1].polled_at for good in histories), default=None),
     )
@@ -104,15 +107,16 @@ def _least_before_w(histories: list[list[Reading]], rules: Rules) -> int | None:
     polls = rules.over_limit_polls
     if not histories or any(len(good) < polls for good in histories):
         return None
-    newest = [good[-polls:] for good in histories]
-    in_step = all(
-        min(good[i].polled_at for good in newest) > max(good[i - 1].polled_at for good in newest)
-        for i in range(1, polls)
-    )
-    if not in_step:
+    if not all(_in_step(histories, back) for back in range(1, polls)):
         return None
-    before = range(polls - 1) if polls > 1 else range(1)
-    return min(sum(_power_w(good[i]) for good in newest) for i in before)
+    before = range(2, polls + 1) if polls > 1 else [1]
+    return min(sum(_power_w(good[-back]) for good in histories) for back in before)
+
+
+def _in_step(histories: list[list[Reading]], back: int) -> bool:
+    """Did all meters answer since any of them gave its last answer but ``back``?"""
+    later = min(good[-back].polled_at for good in histories)
+    return all(len(good) <= back or good[-back - 1].polled_at < later for good in histories)
 
 
 def _implausibly_high(readings: tuple[Reading, ...]) -> int:
