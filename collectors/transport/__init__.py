@@ -2,8 +2,13 @@
 """How a device is asked, one file per library. A transport carries values, it knows no vendor."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+WALK_AT_MOST = 20_000  #: objects under one root; the largest recorded PDU has half of that
+
+AuthProtocol = Literal["MD5", "SHA", "SHA256", "SHA512"]
+PrivProtocol = Literal["DES", "AES128"]
 
 
 class NoAnswer(Exception):
@@ -11,11 +16,29 @@ class NoAnswer(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class SnmpUser:
+    """Who asks in SNMPv3, always authPriv. Passwords stay out of repr: that is what logs show."""
+
+    name: str
+    auth_password: str = field(repr=False)
+    priv_password: str = field(repr=False)
+    auth_protocol: AuthProtocol = "SHA"
+    priv_protocol: PrivProtocol = "AES128"
+
+
+@dataclass(frozen=True, slots=True)
 class SnmpTarget:
+    """One agent: v2c with a community, or v3 with a user."""
+
     host: str
     port: int
-    community: str
+    community: str = field(repr=False)
     timeout_s: float
+    user: SnmpUser | None = None
+
+    @property
+    def version(self) -> Literal["2c", "3"]:
+        return "2c" if self.user is None else "3"
 
 
 class SnmpTransport(Protocol):
@@ -25,6 +48,12 @@ class SnmpTransport(Protocol):
         """One GET, never repeated: an answer stored is an answer given. Raises NoAnswer.
 
         Objects that the agent does not have are left out of the mapping.
+        """
+
+    async def walk(self, oid: str, *, at_most: int = WALK_AT_MOST) -> Sequence[tuple[str, object]]:
+        """Everything under an object, in order, by GETBULK; a lost packet is asked for again.
+
+        Raises NoAnswer also for an agent that goes in circles, backwards, or past `at_most`.
         """
 
     def close(self) -> None:

@@ -2,26 +2,91 @@
 """SNMP through gufo-snmp: about 50 times cheaper than pysnmp, one socket per agent."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
-from gufo.snmp import SnmpError, SnmpVersion
+from gufo.snmp import (
+    Aes128Key,
+    DesKey,
+    Md5Key,
+    Sha1Key,
+    Sha256Key,
+    Sha512Key,
+    SnmpError,
+    SnmpVersion,
+    User,
+)
 from gufo.snmp.aio import SnmpSession
 
-from collectors.transport import NoAnswer, SnmpTarget
+from collectors.transport import WALK_AT_MOST, NoAnswer, SnmpTarget, SnmpUser
+from collectors.transport.walk import ATTEMPTS, MOST_S, ROWS_PER_REQUEST, Walk
+
+_AUTH = {"MD5": Md5Key, "SHA": Sha1Key, "SHA256": Sha256Key, "SHA512": Sha512Key}
+_PRIV = {"DES": DesKey, "AES128": Aes128Key}
+_V3_CLOCK_GOOD_FOR_S = 100.0  #: gufo counts the agent's seconds on; 150 off and it is refused
+
+_T = TypeVar("_T")
 
 
 class GufoTransport:
     def __init__(self, target: SnmpTarget) -> None:
         self._target = target
         self._session: SnmpSession | None = None
+        self._heard_s = 0.0
 
     async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
         """One GET; get_many leaves out what the agent does not have, as we want it."""
+        try:
+            answer = await self._guarded(lambda session: session.get_many(oids))
+        except NoAnswer:
+            if self._target.user:
+                # An agent that restarted has another clock, and gufo waits for it in vain.
+                self._session = None
+            raise
+        if not answer:
+            # gufo 0.13 does not look at the error status (tooBig, genErr): nothing is left then.
+            raise NoAnswer(f"answered an error or none of the {len(oids)} objects asked")
+        return answer
+
+    async def walk(self, oid: str, *, at_most: int = WALK_AT_MOST) -> Sequence[tuple[str, object]]:
+        """GETBULK until the subtree ends; gufo itself would follow a looping agent for ever."""
+        walk = Walk(oid, at_most)
+        rows: list[AsyncIterator[tuple[str, object]]] = []
+
+        async def next_row(session: SnmpSession) -> tuple[str, object] | None:
+            if not rows:
+                rows.append(session.getbulk(oid, ROWS_PER_REQUEST))
+            return await anext(rows[0], None)
+
+        try:
+            async with asyncio.timeout(MOST_S):
+                while (row := await self._stubbornly(next_row)) is not None:
+                    if not walk.add(*row):
+                        break
+        except TimeoutError as why:
+            raise NoAnswer(f"walked {len(walk.rows):,} objects in {MOST_S:g} s, no end") from why
+        return walk.rows
+
+    def close(self) -> None:
+        self._session = None
+
+    async def _stubbornly(self, ask: Callable[[SnmpSession], Awaitable[_T]]) -> _T:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self._guarded(ask)
+            except NoAnswer as why:
+                if not isinstance(why.__cause__, TimeoutError):
+                    raise
+        return await self._guarded(ask)
+
+    async def _guarded(self, ask: Callable[[SnmpSession], Awaitable[_T]]) -> _T:
+        """Whatever goes wrong in gufo becomes NoAnswer."""
         timeout_s = self._target.timeout_s
         try:
             # gufo starts its own timeout anew with every stray datagram: ours bounds them all.
             async with asyncio.timeout(timeout_s):
-                return await self._open().get_many(oids)
+                answer = await ask(await self._opened())
         except TimeoutError as why:
             raise NoAnswer(f"timed out after {timeout_s:g} s") from why
         except SnmpError as why:
@@ -38,17 +103,32 @@ class GufoTransport:
                 raise
             self._session = None
             raise NoAnswer("answered with garbage") from why
+        self._heard_s = time.monotonic()
+        return answer
 
-    def close(self) -> None:
-        self._session = None
-
-    def _open(self) -> SnmpSession:
-        if self._session is None:
-            self._session = SnmpSession(
-                addr=self._target.host,
-                port=self._target.port,
-                community=self._target.community,
-                version=SnmpVersion.v2c,
-                timeout=self._target.timeout_s,
-            )
+    async def _opened(self) -> SnmpSession:
+        stale = time.monotonic() - self._heard_s > _V3_CLOCK_GOOD_FOR_S
+        if self._session is None or (self._target.user and stale):
+            session = _session(self._target)
+            await session.refresh()  # v3: asks the agent's engine ID and clock
+            self._session = session
         return self._session
+
+
+def _session(target: SnmpTarget) -> SnmpSession:
+    return SnmpSession(
+        addr=target.host,
+        port=target.port,
+        community=target.community,
+        version=SnmpVersion.v3 if target.user else SnmpVersion.v2c,
+        user=_user(target.user) if target.user else None,
+        timeout=target.timeout_s,
+    )
+
+
+def _user(user: SnmpUser) -> User:
+    return User(
+        user.name,
+        auth_key=_AUTH[user.auth_protocol](user.auth_password.encode()),
+        priv_key=_PRIV[user.priv_protocol](user.priv_password.encode()),
+    )

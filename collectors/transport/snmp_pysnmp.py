@@ -1,65 +1,109 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """SNMP through pysnmp: the second engine, for odd agents. Dear: 1 ms of CPU and more per poll."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from pysnmp.hlapi.v1arch.asyncio import (
-    CommunityData,
-    ObjectIdentity,
-    ObjectType,
-    SnmpDispatcher,
-    UdpTransportTarget,
-    get_cmd,
-)
-from pysnmp.proto import rfc1905
+from pysnmp.proto import rfc1902, rfc1905
 from pysnmp.proto.api import v2c
 
-from collectors.transport import NoAnswer, SnmpTarget
+from collectors.transport import WALK_AT_MOST, NoAnswer, SnmpTarget
+from collectors.transport.walk import ATTEMPTS, MOST_S, Walk
 
 _ABSENT = (rfc1905.NoSuchObject, rfc1905.NoSuchInstance, rfc1905.EndOfMibView)
+
+
+class _Asker(Protocol):
+    """One of pysnmp's two architectures; both answer (error, status, index, bindings)."""
+
+    async def get(self, oids: Sequence[str]) -> tuple[Any, Any, Any, Any]: ...
+
+    async def bulk(self, oid: str) -> tuple[Any, Any, Any, Any]: ...
+
+    def close(self) -> None: ...
 
 
 class PysnmpTransport:
     def __init__(self, target: SnmpTarget) -> None:
         self._target = target
-        self._dispatcher: SnmpDispatcher | None = None
+        self._asker: _Asker | None = None
 
     async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
         """One GET without retries."""
-        # A dispatcher of its own for each agent: a shared one loses answers at ~160 in flight.
-        self._dispatcher = self._dispatcher or SnmpDispatcher()
-        target = self._target
-        where = await UdpTransportTarget.create(
-            (target.host, target.port), timeout=target.timeout_s, retries=0
-        )
-        error, status, _, bindings = await get_cmd(
-            self._dispatcher,
-            CommunityData(target.community, mpModel=1),
-            where,
-            *[ObjectType(ObjectIdentity(oid)) for oid in oids],
-            lookupMib=False,
-        )
-        if error:
-            raise NoAnswer(f"timed out after {target.timeout_s:g} s ({error})")
-        if int(status):
-            raise NoAnswer(f"answered with an error: {status.prettyPrint()}")
-        return {str(oid): _plain(value) for oid, value in bindings if not _absent(value)}
+        error, status, _, bindings = await self._opened().get(oids)
+        self._refuse(error, status)
+        answer = {str(oid): plain(value) for oid, value in bindings if not _absent(value)}
+        if not answer:
+            raise NoAnswer(f"answered none of the {len(oids)} objects asked")
+        return answer
+
+    async def walk(self, oid: str, *, at_most: int = WALK_AT_MOST) -> Sequence[tuple[str, object]]:
+        """GETBULK until the subtree ends."""
+        walk = Walk(oid, at_most)
+        try:
+            async with asyncio.timeout(MOST_S):
+                while await self._walk_on(walk, oid):
+                    oid = walk.rows[-1][0]
+        except TimeoutError as why:
+            raise NoAnswer(f"walked {len(walk.rows):,} objects in {MOST_S:g} s, no end") from why
+        return walk.rows
 
     def close(self) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.close()
-            self._dispatcher = None
+        if self._asker is not None:
+            self._asker.close()
+            self._asker = None
+
+    async def _walk_on(self, walk: Walk, after: str) -> bool:
+        for _ in range(ATTEMPTS):
+            error, status, _, bindings = await self._opened().bulk(after)
+            if not error:
+                break
+        self._refuse(error, status)
+        on = False
+        for oid, value in bindings:
+            if _absent(value) or not walk.add(str(oid), plain(value)):
+                return False
+            on = True
+        return on
+
+    def _refuse(self, error: object, status: Any) -> None:
+        if error and type(error).__name__ == "RequestTimedOut":
+            raise NoAnswer(f"timed out after {self._target.timeout_s:g} s")
+        if error:
+            raise NoAnswer(f"answered with an error: {error}")
+        if int(status):
+            raise NoAnswer(f"answered with an error: {status.prettyPrint()}")
+
+    def _opened(self) -> _Asker:
+        # One for each agent: a shared socket loses answers at ~160 in flight.
+        if self._asker is None:
+            self._asker = _asker(self._target)
+        return self._asker
+
+
+def _asker(target: SnmpTarget) -> _Asker:
+    if target.user is None:
+        from collectors.transport.pysnmp_v2c import V2cAsker
+
+        return V2cAsker(target)
+    from collectors.transport.pysnmp_v3 import V3Asker
+
+    return V3Asker(target)
+
+
+def plain(value: Any) -> object:
+    """A value as gufo gives it: int, bytes, or str for names and addresses."""
+    if isinstance(value, v2c.ObjectIdentifier):
+        return str(value)
+    if isinstance(value, rfc1902.IpAddress):
+        return str(value.prettyPrint())
+    if hasattr(value, "get_oid"):
+        return str(value.get_oid())
+    if hasattr(value, "asOctets"):
+        return bytes(value.asOctets())
+    return int(value)
 
 
 def _absent(value: object) -> bool:
     return isinstance(value, _ABSENT) or type(value).__name__ == "Null"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, ObjectIdentity):
-        value = value.get_oid()
-    if isinstance(value, v2c.ObjectIdentifier):
-        return str(value)
-    if hasattr(value, "asOctets"):
-        return value.asOctets()
-    return int(value)  # type: ignore[call-overload]
