@@ -33,7 +33,8 @@ def server_programs() -> Path | None:
 class Cluster:
     """One server. Stopped and started at will; its data lives as long as the object."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Sequence[str] = _FAST) -> None:
+        self._options = options
         programs = server_programs()
         assert programs is not None, "PostgreSQL's server programs (initdb, postgres) not found"
         self._programs = programs
@@ -60,10 +61,15 @@ class Cluster:
         """SQLAlchemy's URL."""
         return f"postgresql+psycopg://{user}@/{database}?host={self.folder}"
 
+    @property
+    def pid(self) -> int:
+        """Of the postmaster, while the server runs."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+
     def start(self) -> None:
         log = (self.folder / "log").open("ab")
         self._server = subprocess.Popen(
-            self._as_user(["postgres", "-D", "data", "-k", str(self.folder), *_FAST]),
+            self._as_user(["postgres", "-D", "data", "-k", str(self.folder), *self._options]),
             cwd=self.folder,
             stdout=log,
             stderr=log,
@@ -78,8 +84,7 @@ class Cluster:
         """Immediately, as in a crash: connections are cut, nothing is waited for."""
         if self._server is None:
             return
-        postmaster = int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(postmaster, signal.SIGQUIT)
+        os.kill(self.pid, signal.SIGQUIT)
         self._server.wait(_START_WITHIN_S)
         self._server = None
 

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Thousands of rack PDUs in one process: one socket answers for every address of 127/8.
+
+Run as `python -m tests.bench.agents --port N`; prints `ready`, and when its stdin ends one JSON
+object of what it did. Values are an APC rPDU2's: one phase, W = V x A x PF.
+"""
+
+import argparse
+import json
+import math
+import random
+import select
+import socket
+import struct
+import sys
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from tests.support import ber
+
+_DEVICE, _PHASE = "1.3.6.1.4.1.318.1.1.26.4.3.1", "1.3.6.1.4.1.318.1.1.26.6.3.1"
+POWER = f"{_DEVICE}.5.1"
+POLLED = (
+    "1.3.6.1.2.1.1.3.0",
+    POWER,
+    f"{_DEVICE}.16.1",
+    f"{_DEVICE}.17.1",
+    f"{_DEVICE}.9.1",
+    f"{_PHASE}.5.1",
+    f"{_PHASE}.6.1",
+    f"{_PHASE}.7.1",
+)
+SYS_OBJECT_ID = "1.3.6.1.4.1.318.1.3.4.6"
+VOLTAGE_V, POWER_FACTOR = 230, 0.98
+_RECEIVE_BUFFER = 4 * 2**20
+_BULK_AT_MOST = 100
+_IP_PKTINFO = 8  # not named by Python before 3.12
+_PKTINFO = struct.Struct("=I4s4s")
+
+Encode = Callable[["Device", float], bytes]
+
+
+@dataclass(slots=True)
+class Device:
+    """One PDU; its power moves slowly, so that no reading looks stuck."""
+
+    number: int
+    dead: bool = False
+    asked_at_s: list[float] = field(default_factory=list)  #: power polls that reached it
+    answered: int = 0
+
+    def power_w(self, at_s: float) -> float:
+        base_w = 2000 + self.number % 1000
+        return base_w + 300 * math.sin(at_s / 30 + self.number)
+
+
+def _ampere_tenths(device: Device, at_s: float) -> int:
+    return round(10 * device.power_w(at_s) / VOLTAGE_V / POWER_FACTOR)
+
+
+def _words(text: str) -> Encode:
+    encoded = ber.tlv(ber.OCTETS, text.encode())
+    return lambda device, at_s: encoded
+
+
+def _number(value: Callable[[Device, float], float], tag: int = ber.INTEGER) -> Encode:
+    return lambda device, at_s: ber.integer(int(value(device, at_s)), tag)
+
+
+_BEGIN_S = time.time()
+OBJECTS: dict[str, Encode] = {
+    "1.3.6.1.2.1.1.1.0": _words("APC Web/SNMP Management Card (simulated)"),
+    "1.3.6.1.2.1.1.2.0": lambda device, at_s: ber.oid(ber.dotted(SYS_OBJECT_ID)),
+    "1.3.6.1.2.1.1.3.0": _number(lambda d, s: (s - _BEGIN_S + 9e4) * 100, ber.TIMETICKS),
+    "1.3.6.1.2.1.1.5.0": lambda device, at_s: ber.tlv(ber.OCTETS, b"pdu%d" % device.number),
+    f"{_DEVICE}.1.1": _number(lambda d, s: 1),
+    f"{_DEVICE}.4.1": _number(lambda d, s: 2),
+    POWER: _number(lambda d, s: d.power_w(s) / 10),
+    f"{_DEVICE}.9.1": _number(lambda d, s: 50_000 + d.number + (s - _BEGIN_S) / 150),
+    f"{_DEVICE}.16.1": _number(lambda d, s: d.power_w(s) / POWER_FACTOR / 10),
+    f"{_DEVICE}.17.1": _number(lambda d, s: 100 * POWER_FACTOR),
+    f"{_PHASE}.1.1": _number(lambda d, s: 1),
+    f"{_PHASE}.2.1": _number(lambda d, s: 1),
+    f"{_PHASE}.3.1": _number(lambda d, s: 1),
+    f"{_PHASE}.5.1": _number(_ampere_tenths),
+    f"{_PHASE}.6.1": _number(lambda d, s: VOLTAGE_V),
+    f"{_PHASE}.7.1": _number(lambda d, s: d.power_w(s) / 10),
+}
+
+
+class Agents:
+    """Answers GET, GETNEXT and GETBULK for whatever address it is asked at."""
+
+    def __init__(self, *, drop: float, dead_one_in: int, seed: int) -> None:
+        self._encode = {ber.dotted(name): encode for name, encode in OBJECTS.items()}
+        self._order = sorted(self._encode)
+        self._power = ber.dotted(POWER)
+        self._drop = drop
+        self._dead_one_in = dead_one_in
+        self._random = random.Random(seed)
+        self.devices: dict[bytes, Device] = {}
+        self.objects_asked: Counter[int] = Counter()
+
+    def answer(self, packet: bytes, address: bytes) -> bytes | None:
+        device = self._device(address)
+        kind, header, request_id, names, repeats = _request(packet)
+        asks_power = kind == ber.GET and self._power in names
+        if asks_power:
+            device.asked_at_s.append(time.time())
+            self.objects_asked[len(names)] += 1
+        if device.dead or self._drop and self._random.random() < self._drop:
+            return None
+        found = b"".join(self._found(device, kind, names, repeats))
+        body = request_id + b"\x02\x01\x00\x02\x01\x00" + ber.tlv(ber.SEQUENCE, found)
+        device.answered += asks_power
+        return ber.tlv(ber.SEQUENCE, header + ber.tlv(ber.RESPONSE, body))
+
+    def _device(self, address: bytes) -> Device:
+        device = self.devices.get(address)
+        if device is None:
+            number = int.from_bytes(address[1:], "big")
+            dead = bool(self._dead_one_in) and number % self._dead_one_in == 0
+            device = self.devices[address] = Device(number, dead)
+        return device
+
+    def _found(
+        self, device: Device, kind: int, names: list[ber.Arcs], repeats: int
+    ) -> Iterator[bytes]:
+        at_s = time.time()
+        if kind == ber.GET:
+            for name in names:
+                encode = self._encode.get(name)
+                value = encode(device, at_s) if encode else b"\x81\x00"
+                yield ber.tlv(ber.SEQUENCE, ber.oid(name) + value)
+            return
+        for name in names:
+            for _ in range(repeats):
+                place = bisect_right(self._order, name)
+                if place == len(self._order):
+                    yield ber.tlv(ber.SEQUENCE, ber.oid(name) + b"\x82\x00")
+                    break
+                name = self._order[place]
+                value = self._encode[name](device, at_s)
+                yield ber.tlv(ber.SEQUENCE, ber.oid(name) + value)
+
+
+def _request(packet: bytes) -> tuple[int, bytes, bytes, list[ber.Arcs], int]:
+    """Kind, version and community as sent, request id as sent, names, repetitions."""
+    _, begin, _ = ber.read(packet, 0)
+    _, _, version_end = ber.read(packet, begin)
+    _, _, community_end = ber.read(packet, version_end)
+    kind, at, _ = ber.read(packet, community_end)
+    _, _, id_end = ber.read(packet, at)
+    _, _, first_end = ber.read(packet, id_end)
+    _, second, second_end = ber.read(packet, first_end)
+    repeats = int.from_bytes(packet[second:second_end], "big") if kind == ber.GET_BULK else 1
+    _, list_begin, list_end = ber.read(packet, second_end)
+    names = []
+    for _, inner, _ in ber.children(packet, list_begin, list_end):
+        _, name_begin, name_end = ber.read(packet, inner)
+        names.append(ber.arcs_of(packet[name_begin:name_end]))
+    return kind, packet[begin:community_end], packet[at:id_end], names, min(repeats, _BULK_AT_MOST)
+
+
+def serve(agents: Agents, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint:
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        endpoint.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        endpoint.bind(("0.0.0.0", port))
+        print("ready", flush=True)
+        while sys.stdin not in select.select([endpoint, sys.stdin], [], [])[0]:
+            packet, aside, _, client = endpoint.recvmsg(65535, 64)
+            _, _, address = _PKTINFO.unpack(aside[0][2])
+            try:
+                answer = agents.answer(packet, address)
+            except (ber.NotBer, IndexError):
+                continue
+            if answer is not None:
+                here = _PKTINFO.pack(0, address, bytes(4))
+                from_here = [(socket.IPPROTO_IP, _IP_PKTINFO, here)]
+                endpoint.sendmsg([answer], from_here, 0, client)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--drop", type=float, default=0.0, help="share of requests that are lost")
+    parser.add_argument("--dead-one-in", type=int, default=0, help="addresses that never answer")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    agents = Agents(drop=asked.drop, dead_one_in=asked.dead_one_in, seed=asked.seed)
+    serve(agents, asked.port)
+    devices = {
+        socket.inet_ntoa(address): {
+            "answered": each.answered,
+            "dead": each.dead,
+            "asked_at_s": each.asked_at_s,
+        }
+        for address, each in agents.devices.items()
+    }
+    json.dump({"devices": devices, "objects_asked": dict(agents.objects_asked)}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
