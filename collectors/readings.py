@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a device answered, and that it did not: the two things a collector records."""
+"""What a device answered, that it did not, and what it is: the things a collector records."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
-Kind = Literal["pdu", "bmc"]
+Kind = Literal["pdu", "bmc", "gpu"]
+EnergySource = Literal["counter", "integrated", ""]
+Layout = tuple[str, ...]  #: value names with their unit: "inlet.1.current_a", "outlet.12.on"
 
 
 class Quality(StrEnum):
@@ -30,6 +33,9 @@ class Reading:
     energy_wh: int | None
     quality: Quality
     note: str = ""
+    layout: Layout = ()  #: what `values` are, one name each
+    values: tuple[float | None, ...] = ()  #: None: not supported, or left out of this answer
+    energy_source: EnergySource = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +49,35 @@ class Silence:
     note: str
 
 
-Record = Reading | Silence
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a device turned out to be at discovery; recorded when it is first known or changes.
+
+    A reader that knows it has it as its attribute `identity`.
+    """
+
+    device: str
+    kind: Kind
+    noticed_at_us: int
+    profile: str
+    sys_object_id: str
+    description: str
+
+
+Record = Reading | Silence | Identity
 
 
 class UnreadableRecord(Exception):
     """A line of the spool that is not a record: torn by a crash, or edited."""
 
 
-def to_line(record: Record) -> bytes:
-    """One record as one line of JSON, newline included."""
+def to_line(record: Record, layout_number: int | None = None) -> bytes:
+    """One record as one line of JSON, newline included.
+
+    With a number, a reading refers to the layout that `layout_line` defined; else it spells it out.
+    """
     if isinstance(record, Reading):
-        fields = [
+        fields: list[object] = [
             "reading",
             record.device,
             record.kind,
@@ -64,7 +88,10 @@ def to_line(record: Record) -> bytes:
             record.quality.value,
             record.note,
         ]
-    else:
+        if record.layout or record.energy_source:
+            layout = record.layout if layout_number is None else layout_number
+            fields += [layout, record.values, record.energy_source]
+    elif isinstance(record, Silence):
         fields = [
             "silence",
             record.device,
@@ -73,24 +100,97 @@ def to_line(record: Record) -> bytes:
             record.since_us,
             record.note,
         ]
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+    else:
+        fields = [
+            "identity",
+            record.device,
+            record.kind,
+            record.noticed_at_us,
+            record.profile,
+            record.sys_object_id,
+            record.description,
+        ]
+    return _line(fields)
+
+
+def layout_line(number: int, layout: Layout) -> bytes:
+    """Defines a layout's number for the lines after it."""
+    return _line(["layout", number, layout])
+
+
+class Lines:
+    """Reads the lines of one spool segment in order: a layout is defined before its use."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[int, Layout] = {}
+
+    def read(self, line: bytes) -> Record | None:
+        """The record that `to_line` wrote, None for a layout. Raises UnreadableRecord."""
+        try:
+            return self._record(json.loads(line))
+        except (ValueError, TypeError, IndexError, KeyError, RecursionError) as why:
+            raise UnreadableRecord(f"{line[:80]!r}: {why}") from why
+
+    def read_all(self, lines: Sequence[bytes]) -> list[Record]:
+        """Many whole lines at once, several times faster. Raises UnreadableRecord for all."""
+        try:
+            read = [self._record(each) for each in json.loads(b"[" + b",".join(lines) + b"]")]
+        except (ValueError, TypeError, IndexError, KeyError, RecursionError) as why:
+            raise UnreadableRecord(f"{len(lines)} lines: {why}") from why
+        return [each for each in read if each is not None]
+
+    def _record(self, fields: Any) -> Record | None:
+        what = fields[0]
+        if what == "reading":
+            return _reading(fields, self._layouts)
+        if what == "silence":
+            return Silence(*fields[1:])
+        if what == "identity":
+            return Identity(*fields[1:])
+        if what == "layout":
+            _, number, names = fields
+            self._layouts[number] = tuple(names)
+            return None
+        raise ValueError("no record")
 
 
 def from_line(line: bytes) -> Record:
-    """The record that `to_line` wrote."""
-    try:
-        what, *fields = json.loads(line)
-        if what == "reading":
-            fields[6] = Quality(fields[6])
-            return _checked(Reading(*fields))
-        if what == "silence":
-            return Silence(*fields)
-    except (ValueError, TypeError, IndexError) as why:
-        raise UnreadableRecord(f"{line[:80]!r}: {why}") from why
-    raise UnreadableRecord(f"{line[:80]!r}: neither a reading nor a silence")
+    """A record whose line stands alone."""
+    record = Lines().read(line)
+    if record is None:
+        raise UnreadableRecord(f"{line[:80]!r}: a layout is no record")
+    return record
 
 
-def _checked(reading: Reading) -> Reading:
-    if not isinstance(reading.polled_at_us, int) or not isinstance(reading.device, str):
+_QUALITIES = {each.value: each for each in Quality}
+
+
+def _reading(fields: Any, layouts: Mapping[int, Layout]) -> Reading:
+    _, device, kind, at_us, power_w, apparent_va, energy_wh, quality, note, *more = fields
+    if type(at_us) is not int or type(device) is not str:
         raise ValueError("no time or no device")
-    return reading
+    if not more:  # also every line of a collector before layouts
+        return Reading(
+            device, kind, at_us, power_w, apparent_va, energy_wh, _QUALITIES[quality], note
+        )
+    layout, values, source = more
+    names = layouts[layout] if type(layout) is int else tuple(layout)
+    if len(names) != len(values):
+        raise ValueError(f"{len(values)} values for {len(names)} names")
+    return Reading(
+        device,
+        kind,
+        at_us,
+        power_w,
+        apparent_va,
+        energy_wh,
+        _QUALITIES[quality],
+        note,
+        names,
+        tuple(values),
+        source,
+    )
+
+
+def _line(fields: Sequence[object]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
