@@ -52,6 +52,8 @@ class DatabaseSection(_Section):
     flush_s: float = Field(0.2, gt=0, le=10, description="longest wait before a batch is stored")
     partition_days_ahead: int = Field(3, ge=1, le=30, description="day partitions made ahead")
     keep_days: int = Field(90, ge=2, le=3650, description="older day partitions are dropped")
+    keep_minutes_days: int = Field(400, ge=2, le=3650, description="older minutes are dropped")
+    keep_hours_days: int = Field(3650, ge=2, le=36500, description="older hours are dropped")
 
 
 class SpoolSection(_Section):
@@ -59,10 +61,38 @@ class SpoolSection(_Section):
     max_mb: int = Field(1024, ge=1, description="when full the oldest readings are dropped")
 
 
+class ShardingSection(_Section):
+    lease_s: float = Field(
+        8.0, ge=2, le=60, description="a collector not heard of for this long loses its devices"
+    )
+    renew_s: float = Field(1.5, ge=0.1, description="how often a collector says that it lives")
+
+    @model_validator(mode="after")
+    def _a_missed_renewal_costs_nothing(self) -> Self:
+        if self.renew_s * 3 > self.lease_s:
+            raise ValueError(f"lease_s {self.lease_s} must be three times renew_s {self.renew_s}")
+        return self
+
+
+class MetricsSection(_Section):
+    listen: str = Field(
+        "127.0.0.1:9477", description="HOST:PORT of the Prometheus metrics; empty: none"
+    )
+
+    @model_validator(mode="after")
+    def _a_host_and_a_port(self) -> Self:
+        _, _, port = self.listen.rpartition(":")
+        if self.listen and (not port.isdecimal() or not 0 < int(port) < 65536):
+            raise ValueError("expected HOST:PORT, or nothing for no metrics")
+        return self
+
+
 class CollectorsFile(_Section):
     polling: PollingSection = PollingSection()
     database: DatabaseSection = DatabaseSection()
     spool: SpoolSection = SpoolSection()
+    sharding: ShardingSection = ShardingSection()
+    metrics: MetricsSection = MetricsSection()
 
 
 class SnmpSecret(_Section):
@@ -125,6 +155,8 @@ class Settings:
     polling: PollingSection
     database: DatabaseSection
     spool: SpoolSection
+    sharding: ShardingSection
+    metrics: MetricsSection
     secrets: SecretsFile
     pdus: tuple[Pdu, ...]
     bmcs: tuple[Bmc, ...]
@@ -152,6 +184,8 @@ def load_settings(folder: Path) -> Settings:
         polling=collectors.polling,
         database=collectors.database,
         spool=collectors.spool,
+        sharding=collectors.sharding,
+        metrics=collectors.metrics,
         secrets=secrets,
         pdus=pdus,
         bmcs=bmcs,

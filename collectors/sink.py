@@ -155,7 +155,7 @@ class Sink(threading.Thread):
             try:
                 if isinstance(each, Reading):
                     self._write(connection, [each], [])
-                else:
+                elif isinstance(each, Silence):
                     self._write(connection, [], [each])
             except psycopg.DataError as why:
                 connection.rollback()
