@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.postgres import TEMPLATE, Cluster, server_programs
+from tests.support.snmp_agents import SNMPD
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
@@ -27,6 +28,8 @@ def _missing() -> dict[str, str]:
         missing["shared_data"] = f"no recordings at {_shared_data()}; set SHARED_DATA"
     if server_programs() is None:
         missing["postgres"] = "no PostgreSQL server programs; install postgresql"
+    if SNMPD is None:
+        missing["snmpd"] = "no SNMP agent; install snmpd"
     if os.environ.get("POWER_BROKER_LAB") != "1":
         missing["lab"] = "not in the lab; run tests/lab/lab up, then make test"
     return missing
@@ -34,6 +37,7 @@ def _missing() -> dict[str, str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "postgres: starts a private PostgreSQL server")
+    config.addinivalue_line("markers", "snmpd: starts Debian's SNMP agent")
     config.stash[_LEFT_OUT] = {}
 
 
@@ -41,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     missing = _missing()
     if os.environ.get("CI"):
         # Only the lab's tests belong elsewhere: they run inside it, in their own step.
-        for marker in ("shared_data", "postgres"):
+        for marker in ("shared_data", "postgres", "snmpd"):
             if marker in missing and any(item.get_closest_marker(marker) for item in items):
                 raise pytest.UsageError(f"CI runs every test: {missing[marker]}")
     left_out = config.stash[_LEFT_OUT]

@@ -28,10 +28,15 @@ class PysnmpTransport:
     def __init__(self, target: SnmpTarget) -> None:
         self._target = target
         self._asker: _Asker | None = None
+        self._known = False
 
     async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
         """One GET without retries."""
         error, status, _, bindings = await self._opened().get(oids)
+        if error and self._known and self._target.user:
+            # An agent that restarted has another clock, and pysnmp never asks for it again.
+            self.close()
+        self._known = not error
         self._refuse(error, status)
         answer = {str(oid): plain(value) for oid, value in bindings if not _absent(value)}
         if not answer:
