@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pysnmp.carrier.asyncio.dgram.udp import UdpAsyncioTransport
 from pysnmp.hlapi.v1arch.asyncio import (
     CommunityData,
     SnmpDispatcher,
@@ -22,6 +23,7 @@ class V2cAsker:
         self._target = target
         self._dispatcher = SnmpDispatcher()
         self._community = CommunityData(target.community, mpModel=1)
+        self._agent: Any = None
 
     async def get(self, oids: Sequence[str]) -> tuple[Any, Any, Any, Any]:
         asked = [(v2c.ObjectIdentifier(oid), v2c.Null("")) for oid in oids]
@@ -46,7 +48,21 @@ class V2cAsker:
         self._dispatcher.close()
 
     async def _where(self) -> Any:
-        target = self._target
-        return await UdpTransportTarget.create(
-            (target.host, target.port), timeout=target.timeout_s, retries=0
-        )
+        if self._agent is None:
+            target = self._target
+            self._agent = await UdpTransportTarget.create(
+                (target.host, target.port), timeout=target.timeout_s, retries=0
+            )
+            self._agent.PROTO_TRANSPORT = _hears_only(self._agent.transport_address)
+        return self._agent
+
+
+def _hears_only(agent: tuple[str, int]) -> type[Any]:
+    """pysnmp believes whoever knows the request's number, wherever the answer comes from."""
+
+    class Transport(UdpAsyncioTransport):  # type: ignore[misc]
+        def datagram_received(self, datagram: bytes, sender: Any) -> None:
+            if tuple(sender[:2]) == tuple(agent[:2]):
+                super().datagram_received(datagram, sender)
+
+    return Transport

@@ -13,6 +13,7 @@ from gufo.snmp import (
     Sha1Key,
     Sha256Key,
     Sha512Key,
+    SnmpDecodeError,
     SnmpError,
     SnmpVersion,
     User,
@@ -51,12 +52,20 @@ class GufoTransport:
 
     async def walk(self, oid: str, *, at_most: int = WALK_AT_MOST) -> Sequence[tuple[str, object]]:
         """GETBULK until the subtree ends; gufo itself would follow a looping agent for ever."""
-        walk = Walk(oid, at_most)
+        try:
+            return await self._walk(Walk(oid, at_most), ROWS_PER_REQUEST)
+        except NoAnswer as why:
+            if not isinstance(why.__cause__, SnmpDecodeError):
+                raise
+        # gufo 0.13 reads 4 KB of an answer: rows of long words need a request each.
+        return await self._walk(Walk(oid, at_most), 1)
+
+    async def _walk(self, walk: Walk, rows_per_request: int) -> Sequence[tuple[str, object]]:
         rows: list[AsyncIterator[tuple[str, object]]] = []
 
         async def next_row(session: SnmpSession) -> tuple[str, object] | None:
             if not rows:
-                rows.append(session.getbulk(oid, ROWS_PER_REQUEST))
+                rows.append(session.getbulk(walk.root, rows_per_request))
             return await anext(rows[0], None)
 
         try:

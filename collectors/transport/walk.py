@@ -12,7 +12,7 @@ class Walk:
     """The rows of one walk so far."""
 
     def __init__(self, root: str, at_most: int) -> None:
-        self._root = root
+        self.root = root
         self._root_key = key(root)
         self._last = self._root_key
         self._at_most = at_most
@@ -28,7 +28,7 @@ class Walk:
         if here[: len(self._root_key)] != self._root_key:
             return False
         if len(self.rows) >= self._at_most:
-            raise NoAnswer(f"answers more than {self._at_most:,} objects under {self._root}")
+            raise NoAnswer(f"answers more than {self._at_most:,} objects under {self.root}")
         self._last = here
         self.rows.append((oid, value))
         return True
