@@ -113,4 +113,4 @@ def test_the_collector_is_given_nothing_of_the_ledger(own_cluster: Cluster) -> N
             " AND has_table_privilege('powercollect', oid, 'SELECT,INSERT,UPDATE,DELETE')"
         ).fetchall()
 
-    assert sorted(name for (name,) in readable) == ["latest", "samples"]
+    assert sorted(name for (name,) in readable) == ["latest", "rollups_due", "samples"]

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 OPEN_NAME = "reservations_open_name"
@@ -42,6 +42,7 @@ class Base(DeclarativeBase):
         str: Text(),
         int: Integer(),
         list[str]: ARRAY(Text()),
+        list[float]: ARRAY(REAL()),
         dict[str, Any]: JSONB(),
     }
 
@@ -62,6 +63,9 @@ class SampleRow(Base):
     energy_wh: Mapped[int | None] = mapped_column(BigInteger)
     quality: Mapped[str]
     note: Mapped[str] = mapped_column(server_default="")
+    layout: Mapped[int | None]
+    vals: Mapped[list[float] | None]
+    energy_source: Mapped[str] = mapped_column(server_default="")
 
 
 class LatestRow(Base):
@@ -69,7 +73,7 @@ class LatestRow(Base):
 
     __tablename__ = "latest"
     __table_args__ = (
-        CheckConstraint("kind IN ('pdu', 'bmc')", name="latest_kind"),
+        CheckConstraint("kind IN ('pdu', 'bmc', 'gpu')", name="latest_kind"),
         CheckConstraint(_QUALITIES, name="latest_quality"),
     )
 
@@ -82,6 +86,14 @@ class LatestRow(Base):
     good_at: Mapped[datetime | None]
     good_power_w: Mapped[int | None]
     silent_since: Mapped[datetime | None]
+    apparent_power_va: Mapped[int | None]
+    energy_wh: Mapped[int | None] = mapped_column(BigInteger)
+    layout: Mapped[int | None]
+    vals: Mapped[list[float] | None]
+    energy_source: Mapped[str] = mapped_column(server_default="")
+    profile: Mapped[str] = mapped_column(server_default="")
+    sys_object_id: Mapped[str] = mapped_column(server_default="")
+    description: Mapped[str] = mapped_column(server_default="")
 
 
 class DecisionRow(Base):
