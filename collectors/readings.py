@@ -134,7 +134,10 @@ class Lines:
     def read_all(self, lines: Sequence[bytes]) -> list[Record]:
         """Many whole lines at once, several times faster. Raises UnreadableRecord for all."""
         try:
-            read = [self._record(each) for each in json.loads(b"[" + b",".join(lines) + b"]")]
+            parsed = json.loads(b"[" + b",".join(lines) + b"]")
+            if len(parsed) != len(lines):
+                raise ValueError("a line that is no record")
+            read = [self._record(each) for each in parsed]
         except (ValueError, TypeError, IndexError, KeyError, RecursionError) as why:
             raise UnreadableRecord(f"{len(lines)} lines: {why}") from why
         return [each for each in read if each is not None]

@@ -14,12 +14,21 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.readings import Record, UnreadableRecord, from_line, to_line
+from collectors.readings import (
+    Layout,
+    Lines,
+    Reading,
+    Record,
+    UnreadableRecord,
+    layout_line,
+    to_line,
+)
 
 log = logging.getLogger("powercollectord")
 
-SEGMENT_BYTES = 256 * 1024  #: the most that a restart stores a second time
-_READ_BYTES = 512 * 1024
+SEGMENT_BYTES = 1024 * 1024  #: the most that a restart stores a second time
+_READ_BYTES = 2 * 1024 * 1024
+_LAYOUT = b'["layout"'
 _KEPT_IN_MEMORY = 20_000  #: records held while the spool's disk cannot be written
 
 
@@ -44,14 +53,16 @@ class Spool:
         old = self._segments()
         self._position = _Position(old[0] if old else 1, 0)
         self._taken = self._position
-        self._unwritten: deque[bytes] = deque(maxlen=_KEPT_IN_MEMORY)
+        self._unwritten: deque[Record] = deque(maxlen=_KEPT_IN_MEMORY)
         self._to_sync: list[int] = []
         # Never append to a segment of an earlier life: its last line may be torn.
         self._writing = (old[-1] if old else 0) + 1
         self._written_bytes = 0
         self._torn = False
         self._refused = False
-        self._handed_out: list[bytes] = []  #: of the unwritten, what the sink has taken
+        self._handed_out: list[Record] = []  #: of the unwritten, what the sink has taken
+        self._layouts: dict[Layout, int] = {}  #: defined in the segment written to
+        self._lines, self._lines_of = Lines(), self._position.segment
         self._fd = self._open(self._writing)
 
     # -- the poller's side -------------------------------------------------------------
@@ -59,7 +70,7 @@ class Spool:
     def append(self, record: Record) -> None:
         """Write one record; it survives the process from here on. Never raises for the disk."""
         with self._lock:
-            self._unwritten.append(to_line(record))
+            self._unwritten.append(record)
             try:
                 self._write_out()
                 self._refused = False
@@ -73,14 +84,29 @@ class Spool:
         while self._unwritten:
             if self._written_bytes >= self._segment_bytes:
                 self._rotate()
-            # A full disk tears a line in the middle: its rest must not be taken for another's.
-            line = b"\n" + self._unwritten[0] if self._torn else self._unwritten[0]
+            record = self._unwritten[0]
+            layout = record.layout if isinstance(record, Reading) else ()
+            line = self._line(record, layout)
             written = os.write(self._fd, line)
             self._written_bytes += written
             self._torn = written < len(line)
             if self._torn:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if layout:
+                self._layouts.setdefault(layout, len(self._layouts))
             self._unwritten.popleft()
+
+    def _line(self, record: Record, layout: Layout) -> bytes:
+        """The record's line, after that of its layout where the segment has not seen it yet."""
+        # A full disk tears a line in the middle: its rest must not be taken for another's.
+        before = b"\n" if self._torn else b""
+        if not layout:
+            return before + to_line(record)
+        number = self._layouts.get(layout)
+        if number is None:
+            number = len(self._layouts)
+            before += layout_line(number, layout)
+        return before + to_line(record, number)
 
     def _rotate(self) -> None:
         fresh = self._open(self._writing + 1)
@@ -89,6 +115,7 @@ class Spool:
         self._writing += 1
         self._written_bytes = 0
         self._torn = False
+        self._layouts = {}
         self._drop_oldest_beyond_limit()
 
     def _drop_oldest_beyond_limit(self) -> None:
@@ -96,7 +123,8 @@ class Spool:
         for oldest in list(sizes)[:-1]:
             if sum(sizes.values()) <= self._max_bytes:
                 return
-            lost = self._path(oldest).read_bytes().count(b"\n")
+            data = self._path(oldest).read_bytes()
+            lost = data.count(b"\n") - data.count(_LAYOUT)
             self._path(oldest).unlink(missing_ok=True)
             del sizes[oldest]
             log.error(
@@ -110,8 +138,8 @@ class Spool:
 
     def take(self) -> list[Record]:
         """The next records after what is done, in order; the same again until done() is called."""
-        records = [self._readable(line) for line in self._next_lines() or self._from_memory()]
-        return [each for each in records if each is not None]
+        lines = self._next_lines()
+        return self._readable(lines) if lines else self._from_memory()
 
     def done(self) -> None:
         """What was taken is stored: forget it."""
@@ -155,7 +183,7 @@ class Spool:
                 return data[:whole].splitlines()
             place = _Position(self._segment_after(place.segment), 0)
 
-    def _from_memory(self) -> list[bytes]:
+    def _from_memory(self) -> list[Record]:
         """What the disk did not take goes to Postgres all the same."""
         with self._lock:
             self._handed_out += self._unwritten
@@ -173,11 +201,18 @@ class Spool:
         except FileNotFoundError:  # dropped because the spool was full
             return b""
 
-    def _readable(self, line: bytes) -> Record | None:
-        if not line:
-            return None
+    def _readable(self, lines: list[bytes]) -> list[Record]:
+        if self._lines_of != self._taken.segment:
+            self._lines, self._lines_of = Lines(), self._taken.segment
         try:
-            return from_line(line)
+            return self._lines.read_all(lines)
+        except UnreadableRecord:
+            records = [self._readable_one(line) for line in lines if line]
+            return [each for each in records if each is not None]
+
+    def _readable_one(self, line: bytes) -> Record | None:
+        try:
+            return self._lines.read(line)
         except UnreadableRecord as why:
             log.warning("spool: skipped a line that is no record: %s", why)
             return None

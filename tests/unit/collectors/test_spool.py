@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.readings import (
+    Identity,
+    Layout,
     Quality,
     Reading,
     Record,
@@ -44,7 +46,29 @@ def drain(spool: Spool) -> list[Record]:
 
 _NAMES = st.text(min_size=1)
 _NUMBERS = st.none() | st.integers(-(2**63), 2**63 - 1)
+_NAMED = st.lists(
+    st.tuples(st.text(), st.none() | st.floats(allow_nan=False, width=32)), max_size=5
+)
 _RECORDS = st.one_of(
+    st.builds(
+        lambda named, source: Reading(
+            *("r1.A", "pdu", 1, 2, None, 3, Quality.GOOD, "note"),
+            tuple(name for name, _ in named),
+            tuple(value for _, value in named),
+            source,
+        ),
+        _NAMED,
+        st.sampled_from(["counter", "integrated", ""]),
+    ),
+    st.builds(
+        Identity,
+        _NAMES,
+        st.sampled_from(["pdu", "bmc", "gpu"]),
+        st.integers(0, 2**60),
+        st.text(),
+        st.text(),
+        st.text(),
+    ),
     st.builds(
         Reading,
         _NAMES,
@@ -79,6 +103,77 @@ def test_a_record_comes_back_from_its_line(record: Record) -> None:
 def test_any_other_line_is_refused(line: bytes) -> None:
     with pytest.raises(UnreadableRecord):
         from_line(line)
+
+
+def test_a_line_of_a_collector_before_layouts_is_read() -> None:
+    line = b'["reading","r1.A","pdu",1,2000,null,17,"good",""]\n'
+
+    assert from_line(line) == Reading("r1.A", "pdu", 1, 2_000, None, 17, Quality.GOOD, "")
+
+
+INLET: Layout = ("inlet.1.current_a", "inlet.1.voltage_v")
+OUTLET: Layout = ("outlet.1.on",)
+
+
+def a_full_reading(number: int, layout: Layout = INLET) -> Reading:
+    values = tuple(number + place / 4 for place in range(len(layout)))
+    return Reading(
+        "r1.A", "pdu", number, number, None, 9, Quality.GOOD, "", layout, values, "counter"
+    )
+
+
+def test_a_layout_is_spelled_out_once_in_a_segment(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, segment_bytes=MB)
+    for number in range(100):
+        spool.append(a_full_reading(number, OUTLET if number % 3 else INLET))
+
+    [segment] = tmp_path.iterdir()
+    assert segment.read_text().count("inlet.1.current_a") == 1
+    assert drain(spool) == [
+        a_full_reading(number, OUTLET if number % 3 else INLET) for number in range(100)
+    ]
+
+
+def test_layouts_outlive_segments_partial_reads_and_restarts(tmp_path: Path) -> None:
+    old = open_spool(tmp_path, segment_bytes=400)
+    for number in range(20):
+        old.append(a_full_reading(number))
+        if number % 4 == 3:
+            assert old.take()[-1] == a_full_reading(number)
+            old.done()
+    for number in range(20, 50):
+        old.append(a_full_reading(number))
+
+    new = open_spool(tmp_path, segment_bytes=400)
+    new.append(a_full_reading(50))
+
+    kept = drain(new)
+    first = kept[0].polled_at_us if isinstance(kept[0], Reading) else -1
+    assert first <= 20
+    assert kept == [a_full_reading(number) for number in range(first, 51)]
+
+
+def test_a_layout_torn_by_a_full_disk_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+    for room_bytes in (10, 50, 70, 100):
+        spool = open_spool(tmp_path / str(room_bytes))
+        room = [room_bytes]
+
+        def small_disk(fd: int, data: bytes, room: list[int] = room) -> int:
+            if not room[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = real(fd, data[: room[0]])
+            room[0] -= written
+            return written
+
+        monkeypatch.setattr(os, "write", small_disk)
+        spool.append(a_full_reading(1))
+        monkeypatch.setattr(os, "write", real)
+        spool.append(a_full_reading(2))
+
+        assert drain(spool) == [a_full_reading(1), a_full_reading(2)]
 
 
 def test_what_was_appended_comes_out_in_order_and_once(tmp_path: Path) -> None:
