@@ -5,11 +5,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
-from collectors.readings import Reading, Record, Silence
+from collectors import metrics
+from collectors.copying import COPY, INCOMING, copy_text, storable
+from collectors.readings import Identity, Layout, Reading, Record, Silence
 from collectors.spool import Spool
 
 log = logging.getLogger("powercollectord")
@@ -17,26 +20,24 @@ log = logging.getLogger("powercollectord")
 CONNECT_TIMEOUT_S = 2
 STATEMENT_TIMEOUT_S = 10
 RETRY_AFTER_S = 1.0
-HOUSEKEEPING_EVERY_S = 3600.0
-
-_INCOMING = """
-    CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
-        device text, kind text, polled_us bigint, active_power_w integer,
-        apparent_power_va integer, energy_wh bigint, quality text, note text
-    ) ON COMMIT DELETE ROWS"""
-
-_COPY = """
-    COPY incoming (device, kind, polled_us, active_power_w, apparent_power_va, energy_wh,
-                   quality, note) FROM STDIN"""
+_DAYS_KNOWN_FOR_S = 3600.0
+_DAY_US = 86_400_000_000
+_REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 
 # A batch whose commit was not acknowledged comes again: its rows are there already.
 _STORE_SAMPLES = """
-    INSERT INTO samples
-        (device, polled_at, active_power_w, apparent_power_va, energy_wh, quality, note)
-    SELECT device, timestamptz 'epoch' + polled_us * interval '1 microsecond',
-           active_power_w, apparent_power_va, energy_wh, quality, note
-    FROM incoming
-    ON CONFLICT DO NOTHING"""
+    WITH stored AS (
+        INSERT INTO samples (device, polled_at, active_power_w, apparent_power_va, energy_wh,
+                             quality, note, layout, vals, energy_source)
+        SELECT device, timestamptz 'epoch' + polled_us * interval '1 microsecond',
+               active_power_w, apparent_power_va, energy_wh,
+               quality, note, layout, vals, energy_source
+        FROM incoming
+        ON CONFLICT DO NOTHING
+        RETURNING polled_at
+    )
+    INSERT INTO rollups_due
+    SELECT DISTINCT 'minutes', date_bin('1 minute', polled_at, 'epoch') FROM stored"""
 
 # Late records (a spool drained after a restart) never turn `latest` back.
 _STORE_LATEST = """
@@ -49,13 +50,17 @@ _STORE_LATEST = """
         FROM answers WHERE quality = 'good' ORDER BY device, at DESC
     )
     INSERT INTO latest AS l
-        (device, kind, polled_at, active_power_w, quality, note, good_at, good_power_w)
-    SELECT device, kind, at, active_power_w, quality, note, good_at, good_power_w
+        (device, kind, polled_at, active_power_w, apparent_power_va, energy_wh, quality, note,
+         layout, vals, energy_source, good_at, good_power_w)
+    SELECT device, kind, at, active_power_w, apparent_power_va, energy_wh, quality, note,
+           layout, vals, energy_source, good_at, good_power_w
     FROM newest LEFT JOIN newest_good USING (device)
     ORDER BY device
     ON CONFLICT (device) DO UPDATE SET
         kind = excluded.kind, polled_at = excluded.polled_at,
         active_power_w = excluded.active_power_w,
+        apparent_power_va = excluded.apparent_power_va, energy_wh = excluded.energy_wh,
+        layout = excluded.layout, vals = excluded.vals, energy_source = excluded.energy_source,
         quality = excluded.quality, note = excluded.note,
         good_at = coalesce(excluded.good_at, l.good_at),
         good_power_w = coalesce(excluded.good_power_w, l.good_power_w),
@@ -68,6 +73,13 @@ _STORE_SILENCE = """
     ON CONFLICT (device) DO UPDATE SET
         silent_since = coalesce(l.silent_since, excluded.silent_since), note = excluded.note
     WHERE l.polled_at IS NULL OR l.polled_at < %(noticed_at)s"""
+
+_STORE_IDENTITY = """
+    INSERT INTO latest AS l (device, kind, profile, sys_object_id, description)
+    VALUES (%(device)s, %(kind)s, %(profile)s, %(sys_object_id)s, %(description)s)
+    ON CONFLICT (device) DO UPDATE SET
+        profile = excluded.profile, sys_object_id = excluded.sys_object_id,
+        description = excluded.description"""
 
 
 def last_good_power(dsn: str) -> dict[str, int]:
@@ -104,7 +116,8 @@ class Sink(threading.Thread):
         self._stopping = threading.Event()
         self._connection: psycopg.Connection | None = None
         self._days: set[date] = set()  #: days known to have a partition
-        self._housekeeping_due_s = 0.0
+        self._days_known_until_s = 0.0
+        self._layouts: dict[Layout, int] = {}
         self._away_since_s: float | None = None
 
     def run(self) -> None:
@@ -132,6 +145,8 @@ class Sink(threading.Thread):
             while records := self._spool.take():
                 self._store(records)
                 self._spool.done()
+                answered = (each.polled_at_us for each in records if isinstance(each, Reading))
+                metrics.stored(len(records), min(answered, default=None))
             self._spool.done()
         except psycopg.Error as why:
             self._lost(why)
@@ -142,10 +157,10 @@ class Sink(threading.Thread):
     def _store(self, records: Sequence[Record]) -> None:
         connection = self._connected()
         readings = [each for each in records if isinstance(each, Reading)]
-        silences = [each for each in records if isinstance(each, Silence)]
+        others = [each for each in records if not isinstance(each, Reading)]
         try:
-            self._write(connection, self._with_partitions(connection, readings), silences)
-        except psycopg.DataError:
+            self._write(connection, self._with_partitions(connection, readings), others)
+        except _REFUSED:
             connection.rollback()
             self._store_one_by_one(connection, records)
 
@@ -154,41 +169,54 @@ class Sink(threading.Thread):
         for each in records:
             try:
                 if isinstance(each, Reading):
-                    self._write(connection, [each], [])
-                elif isinstance(each, Silence):
+                    fitting = replace(each, values=storable(each))
+                    self._write(connection, self._with_partitions(connection, [fitting]), [])
+                else:
                     self._write(connection, [], [each])
-            except psycopg.DataError as why:
+            except _REFUSED as why:
                 connection.rollback()
                 log.error("sink: Postgres refuses %r, dropped: %s", each, _first_line(why))
 
     def _write(
         self,
         connection: psycopg.Connection,
-        readings: Iterable[Reading],
-        silences: Iterable[Silence],
+        readings: Sequence[Reading],
+        others: Iterable[Silence | Identity],
     ) -> None:
+        self._number_layouts(connection, readings)
         with connection.transaction(), connection.cursor() as cursor:
-            cursor.execute(_INCOMING)
-            with cursor.copy(_COPY) as copy:
-                for each in readings:
-                    copy.write_row(_row(each))
-            cursor.execute(_STORE_SAMPLES)
-            cursor.execute(_STORE_LATEST)
-            for silence in silences:
-                cursor.execute(_STORE_SILENCE, _silence_values(silence))
+            if readings:
+                with cursor.copy(COPY) as copy:
+                    copy.write(copy_text(readings, self._layouts))
+                cursor.execute(_STORE_SAMPLES)
+                cursor.execute(_STORE_LATEST)
+            for each in others:
+                if isinstance(each, Silence):
+                    cursor.execute(_STORE_SILENCE, _silence_values(each))
+                else:
+                    cursor.execute(_STORE_IDENTITY, _identity_values(each))
+
+    def _number_layouts(self, connection: psycopg.Connection, readings: Sequence[Reading]) -> None:
+        """Before the readings, in a transaction of its own: what is kept here must be there."""
+        for layout in {each.layout for each in readings if each.layout} - self._layouts.keys():
+            row = connection.execute("SELECT layout_number(%s)", (list(layout),)).fetchone()
+            assert row is not None
+            self._layouts[layout] = row[0]
 
     def _with_partitions(
         self, connection: psycopg.Connection, readings: Sequence[Reading]
     ) -> list[Reading]:
         """The readings whose day has a partition; it is made for a spooled day that lacks one."""
-        kept = []
+        kept: list[Reading] = []
+        if time.monotonic() >= self._days_known_until_s:  # one may have been dropped meanwhile
+            self._days.clear()
+            self._days_known_until_s = time.monotonic() + _DAYS_KNOWN_FOR_S
+        by_day: dict[int, list[Reading]] = {}
         for each in readings:
-            day = _utc(each.polled_at_us).date()
-            if day not in self._days and self._within_retention(day):
-                connection.execute("SELECT make_sample_partition(%s)", (day,))
-                self._days.add(day)
-            if day in self._days:
-                kept.append(each)
+            by_day.setdefault(each.polled_at_us // _DAY_US, []).append(each)
+        for number, of_day in by_day.items():
+            if self._has_partition(connection, number):
+                kept += of_day
         if len(kept) < len(readings):
             log.error(
                 "sink: dropped %d readings of days not kept (keep_days %d; is the clock right?)",
@@ -196,6 +224,18 @@ class Sink(threading.Thread):
                 self._keep_days,
             )
         return kept
+
+    def _has_partition(self, connection: psycopg.Connection, number: int) -> bool:
+        try:
+            day = date(1970, 1, 1) + timedelta(days=number)
+        except OverflowError:
+            return False
+        if not self._within_retention(day):
+            return False
+        if day not in self._days:
+            connection.execute("SELECT make_sample_partition(%s)", (day,))
+            self._days.add(day)
+        return True
 
     def _within_retention(self, day: date) -> bool:
         today = datetime.now(UTC).date()
@@ -211,17 +251,9 @@ class Sink(threading.Thread):
                 application_name="powercollectord",
                 options=f"-c statement_timeout={STATEMENT_TIMEOUT_S}s",
             )
-        if time.monotonic() >= self._housekeeping_due_s:
-            self._keep_house(self._connection)
-            self._housekeeping_due_s = time.monotonic() + HOUSEKEEPING_EVERY_S
+            self._connection.execute(INCOMING)
+            self._layouts.clear()  # it may be another database
         return self._connection
-
-    def _keep_house(self, connection: psycopg.Connection) -> None:
-        connection.execute("SELECT make_sample_partitions(%s)", (self._partition_days_ahead,))
-        row = connection.execute("SELECT drop_sample_partitions(%s)", (self._keep_days,)).fetchone()
-        self._days.clear()
-        if row and row[0]:
-            log.info("sink: dropped %d day partitions older than %d days", row[0], self._keep_days)
 
     def _lost(self, why: psycopg.Error) -> None:
         if self._connection is not None:
@@ -229,6 +261,7 @@ class Sink(threading.Thread):
             self._connection = None
         if self._away_since_s is None:
             self._away_since_s = time.monotonic()
+            metrics.postgres_away(True)
             log.warning("sink: Postgres would not take readings, spooling: %s", _first_line(why))
 
     def _recovered(self) -> None:
@@ -236,19 +269,7 @@ class Sink(threading.Thread):
             away_s = time.monotonic() - self._away_since_s
             log.info("sink: Postgres is back after %.0f s, the spool is stored", away_s)
             self._away_since_s = None
-
-
-def _row(reading: Reading) -> tuple[object, ...]:
-    return (
-        reading.device,
-        reading.kind,
-        reading.polled_at_us,
-        reading.active_power_w,
-        reading.apparent_power_va,
-        reading.energy_wh,
-        reading.quality.value,
-        reading.note,
-    )
+            metrics.postgres_away(False)
 
 
 def _silence_values(silence: Silence) -> dict[str, object]:
@@ -258,6 +279,16 @@ def _silence_values(silence: Silence) -> dict[str, object]:
         "note": silence.note,
         "since": _utc(silence.since_us),
         "noticed_at": _utc(silence.noticed_at_us),
+    }
+
+
+def _identity_values(identity: Identity) -> dict[str, object]:
+    return {
+        "device": identity.device,
+        "kind": identity.kind,
+        "profile": identity.profile,
+        "sys_object_id": identity.sys_object_id,
+        "description": identity.description,
     }
 
 

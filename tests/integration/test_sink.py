@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 import migrations
-from collectors.readings import Quality, Reading, Record, Silence
+from collectors.housekeeping import Housekeeping
+from collectors.readings import Identity, Quality, Reading, Record, Silence
 from collectors.sink import Sink, last_good_power
 from collectors.spool import Spool
 from tests.support.postgres import Cluster
@@ -50,6 +51,18 @@ class Store:
     def rows(self, statement: str) -> list[tuple[object, ...]]:
         with psycopg.connect(self.dsn) as connection:
             return connection.execute(statement).fetchall()  # type: ignore[call-overload,no-any-return]
+
+    def keep_house(self, closed: datetime | None = None) -> None:
+        keeper = Housekeeping(
+            dsn=self.dsn,
+            hold_s=10,
+            partition_days_ahead=2,
+            keep_days=10,
+            keep_minutes_days=400,
+            keep_hours_days=3650,
+        )
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            keeper.keep(connection, closed)
 
     def powers(self) -> list[object]:
         return [power for (power,) in self.rows("SELECT active_power_w FROM samples ORDER BY 1")]
@@ -109,6 +122,61 @@ def test_the_good_value_of_a_batch_that_ends_in_a_bad_one_is_kept(store: Store) 
     )
 
     assert store.latest("active_power_w, quality, good_power_w") == (None, "not_supported", 2_000)
+
+
+def a_full_reading(at_us: int, power_w: int, *values: float | None) -> Reading:
+    layout = tuple(f"inlet.{n}.current_a" for n in range(len(values or (0.0,))))
+    return Reading(
+        *("r1.A", "pdu", at_us, power_w, 1, 2**40, Quality.GOOD, ""),
+        layout,
+        values or (0.5,),
+        "counter",
+    )
+
+
+def test_values_are_found_by_their_names(store: Store) -> None:
+    store.take(a_full_reading(NOW_US, 1, 1.5, None, 229.9), a_reading(NOW_US + 1, 2))
+    store.take(a_full_reading(NOW_US + 2, 3, 7.0))
+
+    named = """SELECT s.active_power_w, v.name, v.value FROM samples s JOIN layouts l ON
+        l.layout_id = s.layout, unnest(l.names, s.vals) AS v(name, value) ORDER BY 1, 2"""
+    assert store.rows(named) == [
+        (1, "inlet.0.current_a", 1.5),
+        (1, "inlet.1.current_a", None),
+        (1, "inlet.2.current_a", pytest.approx(229.9, rel=1e-6)),
+        (3, "inlet.0.current_a", 7.0),
+    ]
+    assert store.rows(
+        "SELECT layout, vals, energy_source FROM samples WHERE active_power_w = 2"
+    ) == [(None, None, "")]
+    assert store.latest("vals, energy_wh, energy_source") == ([7.0], 2**40, "counter")
+    store.take(a_full_reading(NOW_US + 3, 4, 8.0))
+    assert store.rows("SELECT count(*) FROM layouts") == [(2,)]
+
+
+def test_values_that_no_real_holds_cost_themselves_only(store: Store) -> None:
+    store.take(a_full_reading(NOW_US, 1, 1e300, 2.0, 1e-300, float("nan")))
+
+    assert store.rows("SELECT vals FROM samples") == [([None, 2.0, 0.0, None],)]
+
+
+def test_a_note_may_hold_anything(store: Store) -> None:
+    note = "tab\t newline\n back\\slash \\N nul\0 'quotes' ü {}"
+    store.take(a_reading(NOW_US, 1, Quality.IMPLAUSIBLE, note))
+
+    assert store.rows("SELECT note FROM samples") == [(note.replace("\0", ""),)]
+
+
+def test_what_a_device_turned_out_to_be_stays_with_it(store: Store) -> None:
+    store.take(Identity("r1.A", "pdu", NOW_US, "apc-rpdu2", "1.3.6.1.4.1.318.1", "AP8853"))
+    store.take(a_reading(NOW_US, 2_000))
+
+    assert store.latest("profile, sys_object_id, description, active_power_w") == (
+        "apc-rpdu2",
+        "1.3.6.1.4.1.318.1",
+        "AP8853",
+        2_000,
+    )
 
 
 def test_silence_marks_latest_and_makes_no_sample(store: Store) -> None:
@@ -176,7 +244,7 @@ def test_old_days_are_dropped(store: Store) -> None:
         for days in (9, 11, 300):
             connection.execute("SELECT make_sample_partition(current_date - %s)", (days,))
 
-    store.take(a_reading(NOW_US, 1))
+    store.keep_house()
 
     partitions = store.rows(
         "SELECT relname FROM pg_class WHERE relname ~ '^samples_[0-9]+$' ORDER BY 1"
@@ -207,8 +275,10 @@ def test_the_collectors_own_role_is_enough_and_has_no_more(
 
     store.take(a_reading(NOW_US - 5 * DAY_US, 1), a_reading(NOW_US, 2))
     store.take(Silence("r1.A", "pdu", NOW_US + SECOND_US, NOW_US, "no answer for 1 s"))
+    store.take(a_full_reading(NOW_US + 2, 3))
+    store.keep_house(datetime.now(UTC) + timedelta(hours=2))
 
-    assert store.powers() == [1, 2]
+    assert store.powers() == [1, 2, 3]
     with psycopg.connect(store.dsn, autocommit=True) as connection:
         for forbidden in (
             "DELETE FROM samples",
