@@ -11,11 +11,13 @@ from collectors.bmc import BmcReader, listener
 from collectors.devices import Device
 from collectors.pdu import PduReader
 from collectors.poller import phases, poll_pdu
+from collectors.reach import meter_reader, snmp_target
 from collectors.readings import Record
+from collectors.secrets import warnings
 from collectors.settings import Settings
 from collectors.sink import Sink, last_good_power
 from collectors.spool import Spool
-from collectors.transport import SnmpTarget, snmp_engine
+from collectors.transport import snmp_engine
 from collectors.transport.ipmi import IpmiAccess, run_worker
 from collectors.watch import Watch
 
@@ -35,6 +37,8 @@ def collect(settings: Settings) -> None:
         keep_days=settings.database.keep_days,
     )
     sink.start()
+    for each in warnings(settings.devices, settings.secrets):
+        log.warning("%s", each)
     log.info(
         "polling %d PDUs and %d BMCs every %g s",
         len(settings.pdus),
@@ -52,7 +56,7 @@ async def _poll(settings: Settings, spool: Spool, last_good_w: Mapping[str, int]
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, round_.stopping.set)
     async with asyncio.TaskGroup() as tasks:
-        for work in [*_pdu_work(round_), *_bmc_work(round_)]:
+        for work in [*_pdu_work(round_), *_bmc_work(round_), *_meter_work(round_)]:
             tasks.create_task(work)
 
 
@@ -73,9 +77,8 @@ class _Round:
 def _pdu_work(round_: _Round) -> Iterable[Coroutine[None, None, None]]:
     polling, pdus = round_.settings.polling, round_.settings.pdus
     engine = snmp_engine(polling.snmp_engine)
-    community = round_.settings.secrets.snmp.community.get_secret_value()
     for pdu, phase_s in zip(pdus, phases(len(pdus), polling.spread_s), strict=True):
-        transport = engine(SnmpTarget(pdu.host, pdu.port, community, polling.timeout_s))
+        transport = engine(snmp_target(pdu, round_.settings.secrets, polling.timeout_s))
         yield poll_pdu(
             PduReader(pdu, transport, last_good_w=round_.last_good_w.get(pdu.name)),
             round_.watch(pdu),
@@ -85,12 +88,28 @@ def _pdu_work(round_: _Round) -> Iterable[Coroutine[None, None, None]]:
         )
 
 
+def _meter_work(round_: _Round) -> Iterable[Coroutine[None, None, None]]:
+    polling, meters = round_.settings.polling, round_.settings.meters
+    for meter, phase_s in zip(meters, phases(len(meters), polling.spread_s), strict=True):
+        reader = meter_reader(
+            meter,
+            round_.settings.secrets,
+            polling.timeout_s,
+            last_good_w=round_.last_good_w.get(meter.name),
+        )
+        yield poll_pdu(
+            reader,
+            round_.watch(meter),
+            interval_s=polling.interval_s,
+            phase_s=phase_s,
+            stopping=round_.stopping,
+        )
+
+
 def _bmc_work(round_: _Round) -> Iterable[Coroutine[None, None, None]]:
     polling, bmcs = round_.settings.polling, round_.settings.bmcs
-    secret = round_.settings.secrets.ipmi
     access = IpmiAccess(
-        user=secret.user,
-        password=secret.password.get_secret_value(),
+        logins={each.name: round_.settings.secrets.login(each) for each in bmcs},
         interval_s=polling.interval_s,
         timeout_s=polling.timeout_s,
     )

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The devices a collector polls, as the inventory names them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from collectors.profile import Profile
 from collectors.readings import Kind
+
+Scheme = Literal["snmp", "snmp3", "ipmi", "redfish", "nvml"]
+PORTS: dict[Scheme, int] = {"snmp": 161, "snmp3": 161, "ipmi": 623, "redfish": 443, "nvml": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,8 @@ class Device:
     host: str
     port: int
     ceiling_w: int  #: more than this cannot be true
+    scheme: Scheme = field(default="snmp", kw_only=True)
+    login: str = field(default="", kw_only=True)  #: its entry in secrets.toml, never a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +33,8 @@ class Pdu(Device):
 @dataclass(frozen=True, slots=True)
 class Bmc(Device):
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Meter(Device):
+    """A PDU or BMC read over Redfish, or the GPUs of this node: no profile is needed."""

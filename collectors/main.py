@@ -9,6 +9,7 @@ from pathlib import Path
 
 from collectors.collect import collect
 from collectors.complaints import BadConfiguration
+from collectors.secrets import warnings
 from collectors.settings import Settings, load_settings
 
 DEFAULT_CONFIG = Path("/etc/power-broker")
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"powercollectord: {complaint}", file=sys.stderr)
         return BAD_CONFIGURATION
     if asked.check:
+        for each in warnings(settings.devices, settings.secrets):
+            print(f"powercollectord: warning: {each}", file=sys.stderr)
         print(_summary(settings))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)

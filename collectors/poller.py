@@ -4,7 +4,7 @@
 import asyncio
 import logging
 
-from collectors.pdu import PduReader
+from collectors.reach import Reader
 from collectors.transport import NoAnswer
 from collectors.watch import Watch
 
@@ -22,7 +22,7 @@ def next_turn(now_s: float, *, interval_s: float, phase_s: float) -> float:
 
 
 async def poll_pdu(
-    reader: PduReader,
+    reader: Reader,
     watch: Watch,
     *,
     interval_s: float,
@@ -36,10 +36,11 @@ async def poll_pdu(
         if await _stopped_before(stopping, turn - loop.time()):
             break
         await _poll_once(reader, watch)
-    reader.close()
+    if (closing := reader.close()) is not None:
+        await closing
 
 
-async def _poll_once(reader: PduReader, watch: Watch) -> None:
+async def _poll_once(reader: Reader, watch: Watch) -> None:
     try:
         watch.answered(await reader.read())
     except NoAnswer as why:

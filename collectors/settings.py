@@ -7,21 +7,24 @@ The whole inventory is checked by `powerbrokerd --check`; here unknown keys in i
 import os
 import stat
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from collectors.complaints import BadConfiguration, Complaint, complaints_of
-from collectors.devices import Bmc, Device, Pdu
+from collectors.devices import PORTS, Bmc, Device, Meter, Pdu, Scheme
 from collectors.plausibility import ABSURD_SHARE
 from collectors.profile import Profile, load_profiles
+from collectors.secrets import SecretsFile
 
-SNMP_PORT = 161
-IPMI_PORT = 623
+SNMP_SCHEMES: tuple[Scheme, ...] = ("snmp", "snmp3")
+PDU_SCHEMES: tuple[Scheme, ...] = ("snmp", "snmp3", "redfish")
+BMC_SCHEMES: tuple[Scheme, ...] = ("ipmi", "redfish")
 
 
 class _Section(BaseModel):
@@ -87,26 +90,18 @@ class MetricsSection(_Section):
         return self
 
 
+class NvmlSection(_Section):
+    node: str = Field("", description="the node this is: its GPUs are read too, as NODE.gpu")
+    only: bool = Field(False, description="read nothing else from here: a collector on a node")
+
+
 class CollectorsFile(_Section):
     polling: PollingSection = PollingSection()
     database: DatabaseSection = DatabaseSection()
     spool: SpoolSection = SpoolSection()
     sharding: ShardingSection = ShardingSection()
     metrics: MetricsSection = MetricsSection()
-
-
-class SnmpSecret(_Section):
-    community: SecretStr = Field(min_length=1)
-
-
-class IpmiSecret(_Section):
-    user: str = Field(min_length=1, max_length=16)
-    password: SecretStr = Field(max_length=20)
-
-
-class SecretsFile(_Section):
-    snmp: SnmpSecret
-    ipmi: IpmiSecret
+    nvml: NvmlSection = NvmlSection()
 
 
 class _Partly(BaseModel):
@@ -121,7 +116,7 @@ class FeedKeys(_Partly):
     phases: Literal[1, 3] = 3
     derating: Decimal = Field(Decimal("0.80"), gt=0, le=1)
     pdu: str
-    profile: str
+    profile: str | None = None
 
     def ceiling_w(self) -> int:
         """No power factor here: a PDU may honestly show nearly as many W as VA."""
@@ -159,7 +154,12 @@ class Settings:
     metrics: MetricsSection
     secrets: SecretsFile
     pdus: tuple[Pdu, ...]
-    bmcs: tuple[Bmc, ...]
+    bmcs: tuple[Bmc, ...]  #: over IPMI
+    meters: tuple[Meter, ...] = ()  #: over Redfish, and this node's GPUs
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (*self.pdus, *self.bmcs, *self.meters)
 
 
 _File = TypeVar("_File", bound=BaseModel)
@@ -172,12 +172,15 @@ def load_settings(folder: Path) -> Settings:
     secrets = _load_secrets(folder / "secrets.toml", complaints)
     inventory_path = folder / "inventory.toml"
     inventory = _load(inventory_path, InventoryKeys, complaints)
-    pdus: tuple[Pdu, ...] = ()
-    bmcs: tuple[Bmc, ...] = ()
+    devices: list[Device] = []
     if inventory is not None:
-        pdus = tuple(_pdus(inventory_path, inventory, load_profiles(), complaints))
-        bmcs = tuple(_bmcs(inventory_path, inventory, complaints))
-        complaints += _shared_addresses(inventory_path, [*pdus, *bmcs])
+        reader = _Reader(inventory_path, inventory, secrets, complaints)
+        devices = [*reader.pdus(load_profiles()), *reader.bmcs()]
+        complaints += _shared_addresses(inventory_path, devices)
+        if collectors is not None:
+            if collectors.nvml.only:
+                devices = []
+            devices += reader.gpus(folder / "collectors.toml", collectors.nvml.node)
     if complaints or collectors is None or secrets is None:
         raise BadConfiguration(complaints)
     return Settings(
@@ -187,8 +190,9 @@ def load_settings(folder: Path) -> Settings:
         sharding=collectors.sharding,
         metrics=collectors.metrics,
         secrets=secrets,
-        pdus=pdus,
-        bmcs=bmcs,
+        pdus=tuple(each for each in devices if isinstance(each, Pdu)),
+        bmcs=tuple(each for each in devices if isinstance(each, Bmc)),
+        meters=tuple(each for each in devices if isinstance(each, Meter)),
     )
 
 
@@ -226,63 +230,135 @@ def _load_secrets(path: Path, complaints: list[Complaint]) -> SecretsFile | None
     return _load(path, SecretsFile, complaints, secret=True)
 
 
-def _pdus(
-    path: Path, inventory: InventoryKeys, profiles: dict[str, Profile], complaints: list[Complaint]
-) -> list[Pdu]:
-    found = []
-    for rack, section in inventory.racks.items():
-        for feed, keys in section.feeds.items():
-            key = f"racks.{rack}.feeds.{feed}"
-            address = _address(path, f"{key}.pdu", keys.pdu, "snmp", SNMP_PORT, complaints)
-            profile = profiles.get(keys.profile)
-            if profile is None:
-                allowed = f"expected one of {', '.join(profiles)}"
-                complaints.append(Complaint(path, f"{key}.profile", keys.profile, allowed))
-            if address is None or profile is None:
+@dataclass(frozen=True, slots=True)
+class _Url:
+    scheme: Scheme
+    login: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Makes devices of the inventory's sections, and complaints of what is none."""
+
+    path: Path
+    inventory: InventoryKeys
+    secrets: SecretsFile | None
+    complaints: list[Complaint]
+
+    def pdus(self, profiles: dict[str, Profile]) -> Iterator[Device]:
+        for rack, section in self.inventory.racks.items():
+            for feed, keys in section.feeds.items():
+                key = f"racks.{rack}.feeds.{feed}"
+                url = self._url(f"{key}.pdu", keys.pdu, PDU_SCHEMES)
+                profile = None
+                if url is None or url.scheme in SNMP_SCHEMES:
+                    profile = self._profile(f"{key}.profile", keys.profile, profiles)
+                if url is None:
+                    continue
+                name, where = f"{rack}.{feed}", (url.host, url.port, keys.ceiling_w())
+                if url.scheme == "redfish":
+                    yield Meter(name, "pdu", *where, scheme=url.scheme, login=url.login)
+                elif profile is not None and keys.profile is not None:
+                    yield Pdu(
+                        name,
+                        "pdu",
+                        *where,
+                        keys.profile,
+                        profile,
+                        scheme=url.scheme,
+                        login=url.login,
+                    )
+
+    def bmcs(self) -> Iterator[Device]:
+        for node, keys in self.inventory.nodes.items():
+            if keys.bmc is None:
                 continue
-            found.append(
-                Pdu(f"{rack}.{feed}", "pdu", *address, keys.ceiling_w(), keys.profile, profile)
+            url = self._url(f"nodes.{node}.bmc", keys.bmc, BMC_SCHEMES)
+            ceiling_w = self._node_ceiling_w(node, keys)
+            if url is None or ceiling_w is None:
+                continue
+            of_its_kind = Meter if url.scheme == "redfish" else Bmc
+            yield of_its_kind(
+                f"{node}.bmc",
+                "bmc",
+                url.host,
+                url.port,
+                ceiling_w,
+                scheme=url.scheme,
+                login=url.login,
             )
-    return found
+
+    def gpus(self, path: Path, node: str) -> Iterator[Device]:
+        """The GPUs of the node this collector runs on."""
+        if not node:
+            return
+        keys = self.inventory.nodes.get(node)
+        if keys is None:
+            allowed = "expected a node of inventory.toml, or nothing"
+            self.complaints.append(Complaint(path, "nvml.node", node, allowed))
+            return
+        ceiling_w = self._node_ceiling_w(node, keys)
+        if ceiling_w is not None:
+            yield Meter(f"{node}.gpu", "gpu", "localhost", 0, ceiling_w, scheme="nvml")
+
+    def _node_ceiling_w(self, node: str, keys: NodeKeys) -> int | None:
+        types = self.inventory.node_types
+        if keys.type not in types:
+            self._complain(
+                f"nodes.{node}.type",
+                keys.type,
+                f"expected one of {', '.join(types) or '(no node_types)'}",
+            )
+            return None
+        return int(types[keys.type].max_w * ABSURD_SHARE)
+
+    def _profile(self, key: str, name: str | None, profiles: dict[str, Profile]) -> Profile | None:
+        if name in profiles:
+            return profiles[name]
+        self._complain(key, name, f"expected one of {', '.join(profiles)}")
+        return None
+
+    def _url(self, key: str, url: str, schemes: tuple[Scheme, ...]) -> _Url | None:
+        found = _split(url, schemes)
+        if found is None:
+            first = schemes[0]
+            # A community or password typed into the URL must not end in a log.
+            self._complain(
+                key,
+                None if "@" in url else url,
+                f"expected {first}://HOST or {first}://HOST:PORT, secrets in secrets.toml"
+                + (f"; or {', '.join(schemes[1:])}" if schemes[1:] else ""),
+            )
+            return None
+        if self.secrets is not None and not self.secrets.has(found.scheme, found.login):
+            # The part before @ is a name only when secrets.toml knows it; else it may be a secret.
+            section = f"[{found.scheme}.NAME]" if found.login else f"[{found.scheme}]"
+            self._complain(
+                key,
+                None if found.login else url,
+                f"no {section} in secrets.toml for it"
+                + ("" if found.scheme != "snmp3" else "; write snmp3://NAME@HOST"),
+            )
+            return None
+        return found
+
+    def _complain(self, key: str, value: object, allowed: str) -> None:
+        self.complaints.append(Complaint(self.path, key, value, allowed))
 
 
-def _bmcs(path: Path, inventory: InventoryKeys, complaints: list[Complaint]) -> list[Bmc]:
-    found = []
-    for node, keys in inventory.nodes.items():
-        if keys.bmc is None:
-            continue
-        address = _address(path, f"nodes.{node}.bmc", keys.bmc, "ipmi", IPMI_PORT, complaints)
-        node_type = inventory.node_types.get(keys.type)
-        if node_type is None:
-            allowed = f"expected one of {', '.join(inventory.node_types) or '(no node_types)'}"
-            complaints.append(Complaint(path, f"nodes.{node}.type", keys.type, allowed))
-        if address is None or node_type is None:
-            continue
-        ceiling_w = int(node_type.max_w * ABSURD_SHARE)
-        found.append(Bmc(f"{node}.bmc", "bmc", *address, ceiling_w))
-    return found
-
-
-def _address(
-    path: Path, key: str, url: str, scheme: str, port: int, complaints: list[Complaint]
-) -> tuple[str, int] | None:
-    allowed = f"expected {scheme}://HOST or {scheme}://HOST:PORT, secrets in secrets.toml"
+def _split(url: str, schemes: tuple[Scheme, ...]) -> _Url | None:
     try:
         parts = urlsplit(url)
-        if (
-            parts.scheme == scheme
-            and parts.hostname
-            and parts.username is None
-            and not (parts.path or parts.query or parts.fragment)
-            and parts.port != 0
-        ):
-            return parts.hostname, parts.port or port
+        port = parts.port
     except ValueError:
-        pass
-    # A community or password typed into the URL must not end in a log.
-    shown = None if "@" in url else url
-    complaints.append(Complaint(path, key, shown, allowed))
-    return None
+        return None
+    scheme = next((each for each in schemes if each == parts.scheme), None)
+    beside_the_address = parts.path or parts.query or parts.fragment or parts.password is not None
+    if scheme is None or not parts.hostname or beside_the_address or port == 0:
+        return None
+    return _Url(scheme, parts.username or "", parts.hostname, port or PORTS[scheme])
 
 
 def _shared_addresses(path: Path, devices: list[Device]) -> list[Complaint]:

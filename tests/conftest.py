@@ -30,6 +30,8 @@ def _missing() -> dict[str, str]:
         missing["postgres"] = "no PostgreSQL server programs; install postgresql"
     if SNMPD is None:
         missing["snmpd"] = "no SNMP agent; install snmpd"
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        missing["gpu"] = "no NVIDIA GPU here; run them on a node that has one"
     if os.environ.get("POWER_BROKER_LAB") != "1":
         missing["lab"] = "not in the lab; run tests/lab/lab up, then make test"
     return missing
@@ -37,6 +39,7 @@ def _missing() -> dict[str, str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "postgres: starts a private PostgreSQL server")
+    config.addinivalue_line("markers", "gpu: reads the GPUs of this machine through NVML")
     config.addinivalue_line("markers", "snmpd: starts Debian's SNMP agent")
     config.stash[_LEFT_OUT] = {}
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collectors.devices import Bmc
+from collectors.secrets import Login
 
 log = logging.getLogger("powercollectord")
 
@@ -21,8 +22,7 @@ _RESTART_AFTER_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class IpmiAccess:
-    user: str
-    password: str
+    logins: Mapping[str, Login]  #: by BMC
     interval_s: float
     timeout_s: float
 
@@ -92,12 +92,17 @@ async def _end_when(stopping: asyncio.Event, process: Process, *, within_s: floa
 
 def _instructions(bmcs: Sequence[tuple[Bmc, float]], access: IpmiAccess) -> bytes:
     told = {
-        "user": access.user,
-        "password": access.password,
         "interval_s": access.interval_s,
         "timeout_s": access.timeout_s,
         "bmcs": [
-            {"name": bmc.name, "host": bmc.host, "port": bmc.port, "phase_s": phase_s}
+            {
+                "name": bmc.name,
+                "host": bmc.host,
+                "port": bmc.port,
+                "phase_s": phase_s,
+                "user": access.logins[bmc.name].user,
+                "password": access.logins[bmc.name].password,
+            }
             for bmc, phase_s in bmcs
         ],
     }

@@ -35,6 +35,10 @@ class Bmc:
     host: str
     port: int
     due_s: float
+    # As bytes: with str, pyghmi 1.6 files a session under one key and forgets it under another,
+    # and hands out the broken one for ever instead of logging in again.
+    user: bytes = field(repr=False)
+    password: bytes = field(repr=False)
     session: Any = None
     asked: bool = False
     misses: int = 0
@@ -45,10 +49,6 @@ class Bmc:
 class Worker:
     """Polls on a grid of the monotonic clock until stdin ends."""
 
-    # As bytes: with str, pyghmi 1.6 files a session under one key and forgets it under another,
-    # and hands out the broken one for ever instead of logging in again.
-    user: bytes
-    password: bytes
     interval_s: float
     timeout_s: float
     bmcs: list[Bmc]
@@ -105,9 +105,7 @@ class Worker:
 
         bmc.asked = False
         try:
-            bmc.session = Session(
-                bmc.host, self.user, self.password, port=bmc.port, onlogon=outcome
-            )
+            bmc.session = Session(bmc.host, bmc.user, bmc.password, port=bmc.port, onlogon=outcome)
         except (PyghmiException, OSError) as why:
             bmc.session = None
             bmc.trouble = f"login failed: {why}"
@@ -168,10 +166,18 @@ def main() -> None:
     sys.stdout = sys.stderr  # pyghmi prints now and then; stdout carries answers only
     interval_s = told["interval_s"]
     start = (time.monotonic() // interval_s + 1) * interval_s
-    bmcs = [Bmc(b["name"], b["host"], b["port"], start + b["phase_s"]) for b in told["bmcs"]]
-    worker = Worker(
-        told["user"].encode(), told["password"].encode(), interval_s, told["timeout_s"], bmcs
-    )
+    bmcs = [
+        Bmc(
+            b["name"],
+            b["host"],
+            b["port"],
+            start + b["phase_s"],
+            b["user"].encode(),
+            b["password"].encode(),
+        )
+        for b in told["bmcs"]
+    ]
+    worker = Worker(interval_s, told["timeout_s"], bmcs)
 
     def stop(*_: object) -> None:
         worker.stopping = True
