@@ -22,6 +22,7 @@ _FULL_SCALE = frozenset({2**15 - 1, 2**16 - 1})  # W; larger ones are above ever
 _TELLING_W = 200  # less than this, a factor of ten is a fan
 _SLACK_W = 50
 _POLLS_TO_MIND = 3
+_ZERO = "0 W from a device that drew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def _why_implausible(power_w: int, *, ceiling_w: int, last_good_w: int | None) -
     if power_w > ceiling_w:
         return f"{power_w:,} W is more than the {ceiling_w:,} W that could ever pass"
     if power_w == 0 and (last_good_w or 0) >= LOADED_W:
-        return f"0 W from a device that drew {last_good_w:,} W"
+        return f"{_ZERO} {last_good_w:,} W"
     return ""
 
 
@@ -135,10 +136,13 @@ def judge(
 ) -> tuple[Reading, History]:
     """The reading with its quality, and what to remember for the next one.
 
-    What was decoded as not good stays so; it teaches nothing.
+    What was decoded as not good stays so and teaches nothing, but for a zero: over time there is
+    more to say about it.
     """
     history, late = _on_time(history, reading, up_time)
     power_w = reading.active_power_w
+    if power_w == 0 and reading.note.startswith(_ZERO):
+        reading = replace(reading, quality=Quality.GOOD, note="")
     if reading.quality is not Quality.GOOD or power_w is None:
         return reading, history
     electric = electric_of(reading)
@@ -211,7 +215,7 @@ def _zero_though_loaded(history: History, power_w: int, electric: Electric | Non
         return ""
     if electric and electric.live and electric.va <= electric.slack:
         return ""  # the load went to the other feed, or off: no current says so too
-    return f"0 W from a device that drew {history.good_w:,} W"
+    return f"{_ZERO} {history.good_w:,} W"
 
 
 def _against_itself(reading: Reading, power_w: int, electric: Electric | None) -> str:
