@@ -58,7 +58,7 @@ class _Total:
 class _Plan:
     """Where a device keeps what: found once, asked again after an hour."""
 
-    totals: tuple[str, ...]  #: one for each PDU or chassis, added up
+    totals: tuple[str, ...]  #: one for each PDU behind the address, added up
     power_resource: bool  #: the old Chassis/Power instead of EnvironmentMetrics
     details: tuple[tuple[str, str], ...]  #: (inlet, branch, outlet or control; collection)
     description: str
@@ -134,19 +134,15 @@ class RedfishReader:
         raise NoAnswer(f"has no metered {' or '.join(_EQUIPMENT)}")
 
     async def _find_chassis(self, root: Mapping[str, Any]) -> _Plan:
+        """The chassis that is the node: a sum over parts of one another would count twice."""
         found = await self._members(_link(root, "Chassis"))
-        outermost = [each for each in found if not _dig(each, "Links", "ContainedBy")] or found
-        for resource, power_resource in (("EnvironmentMetrics", False), ("Power", True)):
-            paths = []
-            for each in outermost:
+        found.sort(key=lambda each: (_is_part(each), not _holds_the_bmc(each)))
+        for each in found[:_MOST_GETS]:
+            for resource, power_resource in (("EnvironmentMetrics", False), ("Power", True)):
                 if resource in each and await self._measures(_link(each, resource), power_resource):
-                    paths.append(_link(each, resource))
-            if paths:
-                controls = [
-                    ("control", _link(each, "Controls")) for each in outermost if "Controls" in each
-                ]
-                description = _description(outermost[0])
-                return _Plan(tuple(paths), power_resource, tuple(controls[:1]), description)
+                    controls = [("control", _link(each, "Controls"))] if "Controls" in each else []
+                    total = (_link(each, resource),)
+                    return _Plan(total, power_resource, tuple(controls), _description(each))
         raise NoAnswer("has no chassis that measures its power")
 
     async def _measures(self, path: str, power_resource: bool) -> bool:
@@ -356,6 +352,14 @@ def _path(link: object) -> str:
 def _id(found: Mapping[str, Any], number: int) -> str:
     name = str(found.get("Id", ""))
     return name if re.fullmatch(r"[A-Za-z0-9_-]{1,24}", name) else str(number)
+
+
+def _is_part(chassis: Mapping[str, Any]) -> bool:
+    return _dig(chassis, "Links", "ContainedBy") is not None
+
+
+def _holds_the_bmc(chassis: Mapping[str, Any]) -> bool:
+    return bool(_dig(chassis, "Links", "ManagersInChassis"))
 
 
 def _description(found: Mapping[str, Any]) -> str:
