@@ -23,6 +23,7 @@ from broker.cli.values import (
 )
 
 MODES = ("off", "observe", "enforce")
+QUALITIES = ("good", "estimated", "implausible", "not_supported", "silent")
 
 
 class Kind(Enum):
@@ -116,6 +117,48 @@ _ALL = (
             Column("job", where=read_ids),
             Column("charge_w"),
             Column("fenced", where=one_of("yes", "no")),
+            Column("age_s"),
+        ),
+    ),
+    Entity(
+        "device",
+        (
+            Column("name", where=read_names),
+            Column("kind", where=one_of("pdu", "bmc", "gpu")),
+            Column("rack", where=read_names),
+            Column("feed", where=read_names),
+            Column("profile", where=read_names),
+            Column("draw_w"),
+            Column("quality", where=one_of(*QUALITIES)),
+            Column("age_s"),
+            Column("note", Kind.SENTENCE),
+            Column("energy_kwh", Kind.KWH, extra=True),
+            Column("energy_source", where=one_of("counter", "integrated"), extra=True),
+            Column("sys_object_id", extra=True),
+            Column("description", Kind.SENTENCE, extra=True),
+        ),
+    ),
+    Entity(
+        "sensor",
+        (
+            Column("device", where=read_names),
+            Column("name", where=read_names),
+            Column("value"),
+            Column("unit"),
+            Column("age_s"),
+        ),
+    ),
+    Entity(
+        "feed",
+        (
+            Column("rack", where=read_names),
+            Column("feed", where=read_names),
+            Column("pdu", where=read_names),
+            Column("rating_a"),
+            Column("continuous_w"),
+            Column("draw_w"),
+            Column("share_percent"),
+            Column("quality", where=one_of(*QUALITIES)),
             Column("age_s"),
         ),
     ),

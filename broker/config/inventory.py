@@ -16,6 +16,7 @@ from broker.config.loading import Section, load
 from broker.domain.errors import ConfigInvalid
 from broker.domain.power_graph import (
     BranchCircuit,
+    Feed,
     Layer,
     LayerKind,
     Node,
@@ -263,7 +264,15 @@ def _layer(
         static_w=_static_w(inventory, section, kind, racks),
         nodes=tuple(node.name for node in nodes),
         pdus=tuple(f"{name}.{feed}" for feed, each in section.feeds.items() if each.pdu),
+        feeds=tuple(_feeds(inventory, name, section)),
     )
+
+
+def _feeds(inventory: InventorySection, name: str, section: LayerSection) -> Iterator[Feed]:
+    for feed, each in section.feeds.items():
+        capacity = each.circuit().capacity().at_power_factor(inventory.site.power_factor)
+        pdu = f"{name}.{feed}" if each.pdu else None
+        yield Feed(feed, each.breaker_rating_a, capacity.amount, pdu)
 
 
 def _bounds_w(

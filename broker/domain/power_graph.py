@@ -83,6 +83,16 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """One supply of a layer."""
+
+    name: str
+    breaker_rating_a: int
+    continuous_w: int  #: what it may carry for good
+    pdu: str | None  #: device name of the PDU that meters it
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """A rack, row or the site: limits in W, and the nodes below it."""
 
@@ -94,6 +104,7 @@ class Layer:
     static_w: int  #: loads that are no nodes, those of the layers below included
     nodes: tuple[str, ...]
     pdus: tuple[str, ...] = ()  #: device names; their readings add up to the rack's draw
+    feeds: tuple[Feed, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from broker.domain.showback import Tariff
 from broker.domain.switches import Mode
 from broker.domain.units import watts
 from broker.services.cycle import Picture
+from broker.services.devices import device_rows, feed_rows, sensor_rows
 from broker.services.explain import explain
 from broker.services.feasible import feasible
 from broker.services.listing import (
@@ -73,6 +74,12 @@ class Desk:
                 return layer_rows(self.site, self._seen(), LayerKind(entity), now)
             case "node":
                 return node_rows(self.site, self._seen(), now)
+            case "device":
+                return device_rows(self.site.graph, self.store.devices(), now)
+            case "sensor":
+                return sensor_rows(self.store.devices(request.texts("device")), now)
+            case "feed":
+                return feed_rows(self.site.graph, self.store.devices(), now)
             case "job":
                 return job_rows(self.site, self._seen())
             case "reservation":

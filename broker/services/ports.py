@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -112,6 +112,25 @@ class JobRecord:
     ticket: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """What is known of a meter that ever answered, or was expected to."""
+
+    name: str
+    kind: str  #: ``pdu`` | ``bmc`` | ``gpu``
+    polled_at: datetime | None  #: its last answer
+    active_power_w: int | None
+    quality: str | None
+    note: str = ""
+    silent_since: datetime | None = None
+    energy_wh: int | None = None
+    energy_source: str = ""
+    profile: str = ""
+    sys_object_id: str = ""
+    description: str = ""
+    values: Mapping[str, float | None] = field(default_factory=dict)  #: by name, unit included
+
+
 class Store(Protocol):
     """The ledger in PostgreSQL. Every call is one transaction; StoreUnavailable when it is away."""
 
@@ -120,6 +139,9 @@ class Store(Protocol):
 
         A device without one in that time gives its row of ``latest``, however old.
         """
+
+    def devices(self, names: Sequence[str] = ()) -> Sequence[DeviceState]:
+        """The meters of these names (none: all) by name, each as it answered last."""
 
     def mode(self, default: str) -> str:
         """The mode that an operator set, else ``default``."""

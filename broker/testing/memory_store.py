@@ -15,7 +15,7 @@ from broker.domain.cluster import Reading, Telemetry
 from broker.domain.errors import BadRequest, StoreUnavailable
 from broker.domain.power_graph import PowerGraph
 from broker.domain.reservation import PowerReservation, ReservationState, check_promise
-from broker.services.ports import ActionRecord, JobRecord, Verdict
+from broker.services.ports import ActionRecord, DeviceState, JobRecord, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class MemoryStore:
         self.audit: list[Audit] = []
         self._one_at_a_time = RLock()
         self._readings: dict[str, list[Reading]] = {}
+        self._devices: dict[str, DeviceState] = {}
         self._mode: str | None = None
         self._reservations: list[PowerReservation] = []
         self._actions: list[ActionRecord] = []
@@ -69,6 +70,15 @@ class MemoryStore:
                     for device, found in self._readings.items()
                 }
             )
+
+    def add_device(self, state: DeviceState) -> None:
+        """What a collector would have made of its last answer."""
+        self._devices[state.name] = state
+
+    def devices(self, names: Sequence[str] = ()) -> Sequence[DeviceState]:
+        with self._transaction():
+            found = [each for each in self._devices.values() if not names or each.name in names]
+            return sorted(found, key=lambda each: each.name)
 
     def samples(self, *, start: datetime, end: datetime) -> Iterator[Reading]:
         with self._transaction():

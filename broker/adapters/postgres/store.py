@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from broker.adapters.postgres import (
     actions,
     decisions,
+    devices,
     jobs,
     reservations,
     switches,
@@ -24,7 +25,7 @@ from broker.adapters.postgres.errors import translated
 from broker.domain.cluster import Reading, Telemetry
 from broker.domain.power_graph import PowerGraph
 from broker.domain.reservation import PowerReservation, ReservationState
-from broker.services.ports import ActionRecord, JobRecord, Verdict
+from broker.services.ports import ActionRecord, DeviceState, JobRecord, Verdict
 
 
 class PostgresStore:
@@ -49,6 +50,10 @@ class PostgresStore:
     def samples(self, *, start: datetime, end: datetime) -> Iterator[Reading]:
         with self._transaction() as session:
             yield from telemetry.samples(session, start=start, end=end)
+
+    def devices(self, names: Sequence[str] = ()) -> Sequence[DeviceState]:
+        with self._transaction() as session:
+            return devices.devices(session, names)
 
     def mode(self, default: str) -> str:
         with self._transaction() as session:
