@@ -56,10 +56,9 @@ def _device_row(
     place: tuple[str, str, str | None] | None,
     now: datetime,
 ) -> Row:
-    kind, rack, feed = place or (state.kind if state else None, None, None)
+    kind, rack, feed = place or ("", None, None)
     note = "" if place else "not in the inventory"
-    if state is None:
-        return {"name": name, "kind": kind, "rack": rack, "feed": feed, "note": "never answered"}
+    state = state or DeviceState(name, kind, None, None, None, note="never answered")
     return {
         "name": name,
         "kind": state.kind,

@@ -131,7 +131,7 @@ def test_the_sample_inventory_gives_its_feeds() -> None:
 def test_the_desk_shows_them(entity: str, where: dict[str, Any], names: list[str]) -> None:
     store = MemoryStore()
     store.add_device(a_state(values={"inlet.1.current_a": 13.6}))
-    site = Site("lab", graph(), RULES, (), Switches(), ())
+    site = Site(cluster="lab", graph=graph(), rules=RULES, switches=Switches(), admins=())
     tariff = Tariff(Decimal("0.25"), Decimal("0.05"), "EUR")
     desk = Desk(site, store, FixedClock(), tariff, 1.0, lambda: None, lambda: "me")
 
