@@ -26,6 +26,7 @@ from broker.domain.draw import assess_draw, node_draw_w
 from broker.domain.fence import plan_fence
 from broker.domain.ladder import Shed, plan_ladder
 from broker.domain.load import LayerLoad, assess_loads, tokens_by_node
+from broker.domain.marks import instant, marked, notice_until, shed_by_us, stamp, unmarked
 from broker.domain.power_graph import PowerGraph
 from broker.domain.reservation import PowerReservation, next_state
 from broker.domain.rules import Rules
@@ -33,6 +34,7 @@ from broker.domain.settle import charge_of
 from broker.domain.switches import Mode
 from broker.domain.tokens import Pool, compile_layers, grant_pools
 from broker.domain.units import watts
+from broker.services.give_way import plan_ways, still_makes_way
 
 FENCE_PREFIX = "pw-fence-"
 OURS_PREFIX = "pw-"
@@ -63,6 +65,7 @@ class Memory:
     last_over: Mapping[str, datetime] = field(default_factory=dict)  #: by layer
     fence_needed: Mapping[str, datetime] = field(default_factory=dict)  #: by rack, last time
     under_way: tuple[Shed, ...] = ()
+    helped: Mapping[int, datetime] = field(default_factory=dict)  #: hot jobs others made way for
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +139,21 @@ def plan_cycle(
     before = memory.under_way
     fences, fenced, memory = _plan_fences(graph, observed, memory, rules, loads, pools)
     ladder, notes, memory = _plan_ladder(graph, observed, memory, rules, loads)
+    ways, helped = plan_ways(
+        graph,
+        observed.view,
+        loads,
+        memory.helped,
+        free=free_nodes(graph, observed.view, pools),
+        fenced=fenced,
+        now=observed.now,
+        rules=rules,
+    )
+    memory = replace(memory, helped=helped)
     actions: list[Action] = [
         *fences,
         *ladder,
+        *ways,
         *_plan_give_back(observed, memory, rules, loads),
         *_plan_charges(graph, observed, rules),
         *_plan_reservations(observed, rules, pools),
@@ -150,7 +165,7 @@ def plan_cycle(
             loads,
             tuple(pools),
             {},
-            (*(f"would {_told(action)}" for action in fences + ladder), *notes),
+            (*(f"would {_told(action)}" for action in (*fences, *ladder, *ways)), *notes),
             # Nothing was done, so nothing is under way.
             replace(memory, under_way=before),
         )
@@ -219,7 +234,7 @@ def _under_way(
         if job.job_id in remembered or job.state is JobState.RUNNING:
             continue
         marks = job.admitted
-        at, layer = _instant(marks.get("shed_at")), graph.layers.get(str(marks.get("shed_from")))
+        at, layer = instant(marks.get("shed_at")), graph.layers.get(str(marks.get("shed_from")))
         relief_w = marks.get("shed_w")
         if marks.get("held") is True and at and layer and isinstance(relief_w, int) and fresh(at):
             kept.append(Shed(job.job_id, layer.nodes, relief_w, at))
@@ -314,7 +329,7 @@ def _plan_ladder(
 ) -> tuple[list[Action], tuple[str, ...], Memory]:
     now = observed.now
     jobs = [job for job in observed.view.jobs.values() if job.state is JobState.RUNNING]
-    warned = {job.job_id: until for job in jobs if (until := _notice_until(job)) is not None}
+    warned = {job.job_id: until for job in jobs if (until := notice_until(job)) is not None}
     ladder = plan_ladder(
         list(loads.values()),
         jobs,
@@ -330,10 +345,10 @@ def _plan_ladder(
             step.job.job_id,
             step.layer,
             step.relief_w,
-            _marked(
+            marked(
                 step.job,
                 held=True,
-                shed_at=_stamp(now),
+                shed_at=stamp(now),
                 shed_w=step.relief_w,
                 shed_from=step.layer,
                 because=step.because,
@@ -346,7 +361,7 @@ def _plan_ladder(
         NotifyJob(
             f"{step.because}; notice until {until:%H:%M:%S} UTC",
             step.job.job_id,
-            _marked(step.job, notice_until=_stamp(until), because=step.because),
+            marked(step.job, notice_until=stamp(until), because=step.because),
         )
         for step in ladder.warn
     ]
@@ -378,47 +393,15 @@ def _plan_give_back(
     if not calm:
         return []
     return [
-        GiveBack("every layer is within its limit again", job.job_id, _unmarked(job))
+        GiveBack("every layer is within its limit again", job.job_id, unmarked(job))
         for job in observed.view.jobs.values()
-        if _shed_by_us(job)
+        if shed_by_us(job)
         # The mark remembers for a broker that was restarted and does not.
         if not timedelta(0)
-        <= observed.now - (_instant(job.admitted.get("shed_at")) or _LONG_AGO)
+        <= observed.now - (instant(job.admitted.get("shed_at")) or _LONG_AGO)
         < rules.give_back_after
+        if not still_makes_way(observed.view, job, now=observed.now)
     ]
-
-
-def _shed_by_us(job: SlurmJob) -> bool:
-    return job.held and job.admitted.get("held") is True
-
-
-def _marked(job: SlurmJob, **marks: object) -> str:
-    return json.dumps({**job.admitted, "v": 1, **marks}, separators=(",", ":"))
-
-
-def _unmarked(job: SlurmJob) -> str:
-    gone = {"held", "shed_at", "shed_w", "shed_from", "notice_until", "because"}
-    return json.dumps(
-        {key: value for key, value in job.admitted.items() if key not in gone},
-        separators=(",", ":"),
-    )
-
-
-def _stamp(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")
-
-
-def _notice_until(job: SlurmJob) -> datetime | None:
-    return _instant(job.admitted.get("notice_until"))
-
-
-def _instant(text: object) -> datetime | None:
-    """An instant of a mark; None for whatever is none (an operator may have edited it)."""
-    try:
-        at = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return at if at.tzinfo is not None else None
 
 
 # -- charges, reservations, standing down ---------------------------------------------------------
@@ -497,7 +480,7 @@ def _stand_down(observed: Observed) -> list[Action]:
     jobs = [j for j in observed.view.jobs.values() if j.state in _CAN_BE_CHANGED]
     return [
         *(StripTokens(because, job.job_id) for job in jobs if job.tokens_w_per_node is not None),
-        *(GiveBack(because, job.job_id, _unmarked(job)) for job in jobs if _shed_by_us(job)),
+        *(GiveBack(because, job.job_id, unmarked(job)) for job in jobs if shed_by_us(job)),
         *(GiveBack(because, job.job_id, _seen_at_last(job)) for job in jobs if _held_blind(job)),
         *(SetFence(because, rack, ()) for rack in fences_in(observed.view)),
         *(
