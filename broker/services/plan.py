@@ -109,7 +109,7 @@ def plan_tokens(
     )
     because = f"reservations in force: {names}" if pools else "the inventory's layers"
     # slurmctld would refuse the whole file for one node that it does not know.
-    layers = compile_layers(graph, pools, observed.view.nodes)
+    layers = compile_layers(graph, pools, observed.view.nodes, tokens)
     return KeepTokenLayers(because, layers), pools
 
 
