@@ -61,6 +61,10 @@ def rules_of(settings: Settings) -> Rules:
         give_back_after=timedelta(seconds=control.give_back_after_s),
         reservation_grace=timedelta(minutes=policy.reservations.grace_minutes),
         reservation_lead=timedelta(minutes=policy.reservations.lead_minutes),
+        classes=tuple(
+            told.PowerClass(name, float(each.est_share), float(each.max_share))
+            for name, each in policy.classes.items()
+        ),
     )
 
 
@@ -71,10 +75,6 @@ def site_of(settings: Settings) -> Site:
         cluster=settings.broker.cluster,
         graph=settings.graph,
         rules=rules_of(settings),
-        classes=tuple(
-            told.PowerClass(name, float(each.est_share), float(each.max_share))
-            for name, each in settings.policy.classes.items()
-        ),
         switches=told.Switches(
             when_missing=hook.when_missing,
             stale_after_s=hook.stale_after_s,

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.domain.admission_state import NodeType, PowerClass
+from broker.domain.admission_state import NodeType
 from broker.domain.cluster import SlurmJob
 from broker.domain.envelope import BadEnvelope, Envelope, complete, parse_envelope
 from broker.domain.power_graph import PowerGraph
@@ -23,15 +22,13 @@ class Charge:
     because: str
 
 
-def charge_of(
-    job: SlurmJob, graph: PowerGraph, rules: Rules, classes: Sequence[PowerClass] = ()
-) -> Charge:
+def charge_of(job: SlurmJob, graph: PowerGraph, rules: Rules) -> Charge:
     """Charge by its comment's envelope; without one, or with one that is wrong, its maximum."""
     nodes = max(1, len(job.nodes) or job.node_count)
     kind = _widest(job, graph)
     try:
         envelope = parse_envelope(job.comment)
-        figures = complete(envelope, nodes, kind, classes)
+        figures = complete(envelope, nodes, kind, rules.classes)
         because = "charged by its envelope" if envelope else "undeclared, charged its maximum"
     except BadEnvelope as error:
         envelope = None

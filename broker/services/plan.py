@@ -419,10 +419,27 @@ def _plan_charges(graph: PowerGraph, observed: Observed, rules: Rules) -> list[A
             actions.append(
                 ChargeJob(because, job.job_id, charge.tokens_w_per_node, charge.admin_comment)
             )
+        elif _changed_by_owner(job):
+            charge = charge_of(job, graph, rules)
+            if charge.tokens_w_per_node == job.tokens_w_per_node:
+                because = f"job {job.job_id} was changed: {charge.because}"
+                actions.append(
+                    ChargeJob(because, job.job_id, charge.tokens_w_per_node, charge.admin_comment)
+                )
         elif _held_blind(job):
             because = f"job {job.job_id} was held while the broker's state was missing"
             actions.append(GiveBack(because, job.job_id, _seen_at_last(job)))
     return actions
+
+
+def _changed_by_owner(job: SlurmJob) -> bool:
+    """Do its tokens tell of another envelope than its admin_comment?
+
+    The modify hook rewrites the tokens of a pending job; the comment it may not, for Slurm would
+    refuse the owner's whole update ("Access denied").
+    """
+    told = job.admitted.get("tokens_w_per_node")
+    return job.state is JobState.PENDING and told is not None and told != job.tokens_w_per_node
 
 
 def _held_blind(job: SlurmJob) -> bool:
