@@ -26,7 +26,7 @@ class LayerDraw:
     previous_w: int | None  #: the least it drew in the polls before, where all meters kept step
     feeds_agree: bool  #: the meters confirm each other, so one poll is enough to act
     lost: tuple[str, ...]  #: why a part is not seen, a sentence each
-    oldest_at: datetime | None  #: time of the oldest reading that counts
+    oldest_at: datetime | None  #: time of the oldest last believable reading of a meter
 
     def confirmed_above(self, limit_w: int) -> bool:
         """Is it above the limit poll after poll, or by two meters that agree?"""
@@ -57,9 +57,11 @@ def _rack_draw(
     histories: list[list[Reading]] = []  # of the meters that are seen, newest last
     lost: list[str] = []
     alarm_w = 0
+    last_words: list[datetime] = []
     for pdu in rack.pdus:
         readings = telemetry.readings.get(pdu, ())
         good = _believed(readings, now, rules)
+        last_words += [each.polled_at for each in good[-1:]]
         if not good or now - good[-1].polled_at > rules.stale_after:
             lost.append(_why_lost(pdu, readings, good, now))
             alarm_w += _implausibly_high(readings)
@@ -77,7 +79,7 @@ def _rack_draw(
         and _in_step(histories, 1)
         and _agree(powers, rules),
         lost=tuple(lost),
-        oldest_at=min((good[-1].polled_at for good in histories), default=None),
+        oldest_at=min(last_words, default=None),
     )
 
 
