@@ -42,45 +42,56 @@ class _Worker:
 
 
 class _WithDeadline(Generic[_Target]):
-    def __init__(self, target: _Target, deadline_s: float) -> None:
+    def __init__(self, target: _Target, deadline_s: float, pause_s: float) -> None:
         self._target = target
         self._deadline_s = deadline_s
+        self._pause_s = pause_s
         self._worker = _Worker(type(target).__name__)
-        self._hung: Future[Any] | None = None
-        self._hung_since = 0.0
+        self._last: Future[Any] | None = None
+        self._answered_at = time.monotonic()
+        self._paused_until = float("-inf")
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._target, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
-            self._refuse_while_hung()
+            self._refuse_while_away()
             began = time.monotonic()
-            future = self._worker.submit(lambda: method(*arguments, **named))
+            self._last = self._worker.submit(lambda: method(*arguments, **named))
             try:
-                return future.result(timeout=self._deadline_s)
+                answer = self._last.result(timeout=self._deadline_s)
             except TimeoutError:
-                if future.done():
+                if self._last.done():
                     raise
-                self._hung, self._hung_since = future, began
+                self._pause()
                 raise StoreUnavailable(
                     f"PostgreSQL did not answer {name} within {self._deadline_s:g} s",
                     hint="systemctl status postgresql; is its disk full or frozen?",
                 ) from None
+            except StoreUnavailable:
+                if time.monotonic() - began > self._deadline_s / 2:
+                    self._pause()
+                raise
+            self._answered_at = time.monotonic()
+            return answer
 
         return call
 
-    def _refuse_while_hung(self) -> None:
-        """Fail at once while an earlier call still waits: each cycle loses its deadline only once."""
-        if self._hung is not None and not self._hung.done():
-            silent_s = time.monotonic() - self._hung_since
+    def _pause(self) -> None:
+        self._paused_until = time.monotonic() + self._pause_s
+
+    def _refuse_while_away(self) -> None:
+        """Fail at once for a while, or every call of every cycle would wait for its deadline."""
+        waiting = self._last is not None and not self._last.done()
+        if waiting or time.monotonic() < self._paused_until:
+            silent_s = time.monotonic() - self._answered_at
             raise StoreUnavailable(f"PostgreSQL has not answered for {silent_s:.0f} s")
-        self._hung = None
 
 
-def with_deadline(target: _Target, deadline_s: float) -> _Target:
+def with_deadline(target: _Target, deadline_s: float, *, pause_s: float = 5.0) -> _Target:
     """The same object, whose methods raise StoreUnavailable when they take too long.
 
-    One call at a time. A call that was given up may still be done later: all of the ledger's
+    After that it is tried again only after ``pause_s``. One call at a time. A call that was given up may still be done later: all of the ledger's
     calls are safe to repeat. Not for generators, whose work comes after the call.
     """
-    return cast(_Target, _WithDeadline(target, deadline_s))
+    return cast(_Target, _WithDeadline(target, deadline_s, pause_s))

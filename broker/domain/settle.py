@@ -35,9 +35,12 @@ def charge_of(job: SlurmJob, graph: PowerGraph, rules: Rules) -> Charge:
         figures = complete(None, nodes, kind)
         because = f"its envelope is wrong ({error}), charged its maximum"
     tier = (envelope or Envelope()).tier or rules.default_tier
+    found = dict(job.admitted)
     admitted = {
+        # What says why it is held must stay, or nobody would ever release it.
+        **(found if job.held else {}),
         "v": 1,
-        "ticket": job.admitted.get("ticket", f"JOB-{job.job_id}"),
+        "ticket": found.get("ticket", f"JOB-{job.job_id}"),
         "lane": rules.lane_of(job.partition),
         "tier": str(tier),
         "est_w": figures.est_w,
@@ -45,7 +48,7 @@ def charge_of(job: SlurmJob, graph: PowerGraph, rules: Rules) -> Charge:
         "charge_w": figures.charge_w,
         "tokens_w_per_node": figures.tokens_w_per_node,
         "nodes": nodes,
-        "reason": "Settled",
+        "reason": found.get("reason", "Settled") if job.held else "Settled",
     }
     return Charge(figures.tokens_w_per_node, json.dumps(admitted, separators=(",", ":")), because)
 

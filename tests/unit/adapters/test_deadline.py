@@ -40,7 +40,7 @@ def test_what_answers_in_time_is_passed_on() -> None:
 
 def test_a_hung_ledger_costs_one_deadline_and_then_nothing_until_it_answers() -> None:
     real = Ledger()
-    ledger = with_deadline(real, 0.05)
+    ledger = with_deadline(real, 0.05, pause_s=0.1)
     real.awake.clear()
 
     with pytest.raises(StoreUnavailable, match=r"did not answer mode within 0\.05 s"):

@@ -183,7 +183,9 @@ def test_an_overload_is_fenced_shed_and_given_back() -> None:
     assert not world.slurm.jobs[held[0].job_id].held
     assert "pw-fence-r1" not in world.slurm.reservations
     kinds = [each.kind for each in world.store.actions(limit=100)]
-    assert kinds[::-1] == ["KeepTokenLayers", "SetFence", "ShedJob", "GiveBack", "SetFence"]
+    assert kinds[::-1][:3] == ["KeepTokenLayers", "SetFence", "ShedJob"]
+    assert sorted(kinds[:2]) == ["GiveBack", "SetFence"]
+    assert len(kinds) == 5
     assert {each.outcome for each in world.store.actions(limit=100)} == {"done"}
 
 

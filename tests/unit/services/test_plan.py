@@ -14,6 +14,7 @@ import pytest
 
 from broker.domain.actions import (
     Action,
+    ChargeJob,
     GiveBack,
     MoveReservation,
     NotifyJob,
@@ -115,6 +116,10 @@ CASES: dict[str, tuple[Observed, list[str]]] = {
     "a job held by a hook without state is released": (
         observed([a_pending_job(1, priority=0, marks={"reason": "StateMissing"})]),
         ["GiveBack 1"],
+    ),
+    "one that has no tokens either is charged first": (
+        observed([a_pending_job(1, tokens_w=None, priority=0, marks={"reason": "StateMissing"})]),
+        ["ChargeJob 1"],
     ),
     "a job that its user holds is left alone": (observed([a_pending_job(1, priority=0)]), []),
     "a shed job comes back when all is calm": (observed([a_shed_job(1)]), ["GiveBack 1"]),
@@ -305,6 +310,18 @@ def test_what_slurm_would_not_requeue_gives_no_relief() -> None:
 
     assert "ShedJob 2" not in brief(plan(seen, memory).actions)
     assert "ShedJob 2" in brief(plan(seen, forget_relief(memory, {1})).actions)
+
+
+@pytest.mark.parametrize("marks", [{"reason": "StateMissing"}, a_shed_job().admitted])
+def test_a_held_job_that_is_charged_is_released_all_the_same(marks: dict[str, Any]) -> None:
+    held = a_pending_job(1, tokens_w=None, priority=0, marks=marks)
+
+    charge = plan(observed([held])).actions[-1]
+    assert isinstance(charge, ChargeJob)
+    licenses = f"power:{charge.tokens_w_per_node}"
+    charged = replace(held, licenses=licenses, admin_comment=charge.admin_comment)
+
+    assert brief(plan(observed([charged])).actions) == ["GiveBack 1"]
 
 
 def test_a_shed_job_carries_what_is_needed_to_give_it_back() -> None:
