@@ -91,7 +91,8 @@ class _WithDeadline(Generic[_Target]):
 def with_deadline(target: _Target, deadline_s: float, *, pause_s: float = 5.0) -> _Target:
     """The same object, whose methods raise StoreUnavailable when they take too long.
 
-    After that it is tried again only after ``pause_s``. One call at a time. A call that was given up may still be done later: all of the ledger's
-    calls are safe to repeat. Not for generators, whose work comes after the call.
+    After that it is tried again only after ``pause_s``. One call at a time. A call that was given
+    up may still be done later: all of the ledger's calls are safe to repeat. Not for generators,
+    whose work comes after the call.
     """
     return cast(_Target, _WithDeadline(target, deadline_s, pause_s))
