@@ -181,8 +181,8 @@ class Cycle:
             told.append(self.token_layers(keep))
         self.memory = forget_relief(plan.memory, _not_shed(outcomes))
         load = plan.loads[graph.site.name]
-        sentence = _sentence([*told, self.observe.blind], outcomes, plan.notes) or (
-            f"no action: {watts(load.draw.seen_w)} drawn and {watts(load.committed_w)} committed"
+        sentence = _sentence(told, outcomes, plan.notes) or (
+            f"no action{', the ledger is away' if self.observe.blind else ''}: {watts(load.draw.seen_w)} drawn and {watts(load.committed_w)} committed"
             f" of {watts(load.layer.safe_w)}, mode {observed.mode}"
         )
         self._publish(observed, plan, sentence)
