@@ -180,14 +180,18 @@ class Cycle:
             # Not before Slurm shows no token any more: without the resource they wait for ever.
             told.append(self.token_layers(keep))
         self.memory = forget_relief(plan.memory, _not_shed(outcomes))
-        load = plan.loads[graph.site.name]
-        sentence = _sentence(told, outcomes, plan.notes) or (
-            f"no action{', the ledger is away' if self.observe.blind else ''}: {watts(load.draw.seen_w)} drawn and {watts(load.committed_w)} committed"
-            f" of {watts(load.layer.safe_w)}, mode {observed.mode}"
-        )
+        sentence = _sentence(told, outcomes, plan.notes) or self._nothing_done(observed, plan)
         self._publish(observed, plan, sentence)
         self._keep_books(observed)
         return sentence
+
+    def _nothing_done(self, observed: Observed, plan: Plan) -> str:
+        site = plan.loads[self.site.graph.site.name]
+        away = ", the ledger is away" if self.observe.blind else ""
+        return (
+            f"no action{away}: {watts(site.draw.seen_w)} drawn and {watts(site.committed_w)}"
+            f" committed of {watts(site.layer.safe_w)}, mode {observed.mode}"
+        )
 
     def _publish(self, observed: Observed, plan: Plan, sentence: str) -> None:
         # Seconds since 1970 grow over restarts as well, so a generation is never used twice.
