@@ -118,6 +118,8 @@ def plan_reservation(
     taken = {name for each in rivals for name in each.nodes}
     candidates = [name for name in rack.nodes if name not in taken]
     free = [n for n in candidates if n not in busy_until or busy_until[n] <= wanted.starts_at]
+    # Idle ones first: a job may be given more time.
+    free.sort(key=lambda name: name in busy_until)
     if len(free) < node_count:
         raise PowerUnavailable(
             f"rack {rack.name}: {node_count} nodes asked, {len(free)} of {len(rack.nodes)} are free"
