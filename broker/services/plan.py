@@ -62,6 +62,8 @@ class Memory:
     """What one cycle tells the next. All of it can be lost: Slurm and the ledger keep the rest."""
 
     last_charge: Mapping[str, int] = field(default_factory=dict)  #: tokens by node, last seen
+    #: Most tokens by node, and when it held so many last: meters show it for some time.
+    lately: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
     last_over: Mapping[str, datetime] = field(default_factory=dict)  #: by layer
     fence_needed: Mapping[str, datetime] = field(default_factory=dict)  #: by rack, last time
     under_way: tuple[Shed, ...] = ()
@@ -123,6 +125,7 @@ def plan_cycle(
     """Everything but the token layers, which are kept first (plan_tokens)."""
     silent = _silent_nodes(graph, observed, memory, rules)
     draws = assess_draw(graph, observed.telemetry, now=observed.now, rules=rules)
+    memory = replace(memory, lately=_lately(graph, observed, memory, rules))
     loads = assess_loads(
         graph,
         observed.view,
@@ -131,6 +134,7 @@ def plan_cycle(
         silent,
         now=observed.now,
         rules=rules,
+        lately={name: tokens_w for name, (tokens_w, _) in memory.lately.items()},
     )
     memory = _remember(graph, observed, memory, loads, rules)
     if observed.mode is Mode.OFF:
@@ -188,6 +192,23 @@ def _silent_nodes(
         if draw_w is None or draw_w > node.type.idle_w * _DARK_ABOVE_IDLE:
             silent[name] = memory.last_charge.get(name, node.type.tokens_max_w)
     return silent
+
+
+def _lately(
+    graph: PowerGraph, observed: Observed, memory: Memory, rules: Rules
+) -> Mapping[str, tuple[int, datetime]]:
+    """The most tokens that each node held since the readings that count were taken.
+
+    Without it every job's end would look like draw that nobody was charged for, and be fenced.
+    """
+    now = observed.now
+    tokens = tokens_by_node(graph, list(observed.view.jobs.values()), {})
+    found = {name: (tokens_w, now) for name, tokens_w in tokens.items()}
+    for name, (tokens_w, at) in memory.lately.items():
+        fresh = timedelta(0) <= now - at < rules.stale_after
+        if fresh and tokens_w > tokens.get(name, 0):
+            found[name] = tokens_w, at
+    return found
 
 
 def _remember(
