@@ -417,6 +417,8 @@ def _plan_give_back(
         GiveBack("every layer is within its limit again", job.job_id, unmarked(job))
         for job in observed.view.jobs.values()
         if shed_by_us(job)
+        # One without tokens is charged first, or it would start for nothing.
+        if job.tokens_w_per_node is not None or not rules.carries_power(job.partition)
         # The mark remembers for a broker that was restarted and does not.
         if not timedelta(0)
         <= observed.now - (instant(job.admitted.get("shed_at")) or _LONG_AGO)

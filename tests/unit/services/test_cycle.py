@@ -250,6 +250,7 @@ def test_off_strips_the_tokens_before_the_resource_goes() -> None:
     a_job(world)
     a_job(world, node_count=5)
     world.store.set_mode(Mode.OFF, by="root", now=NOON)
+    world.poll(6)
 
     world.cycle()
     assert world.slurm.layers, "one cycle more, until Slurm shows no tokens"

@@ -316,7 +316,7 @@ def test_what_slurm_would_not_requeue_gives_no_relief() -> None:
 def test_a_held_job_that_is_charged_is_released_all_the_same(marks: dict[str, Any]) -> None:
     held = a_pending_job(1, tokens_w=None, priority=0, marks=marks)
 
-    charge = plan(observed([held])).actions[-1]
+    (charge,) = plan(observed([held])).actions
     assert isinstance(charge, ChargeJob)
     licenses = f"power:{charge.tokens_w_per_node}"
     charged = replace(held, licenses=licenses, admin_comment=charge.admin_comment)
@@ -388,7 +388,7 @@ def test_an_unseen_rack_gives_nothing_back_and_keeps_its_fence() -> None:
         now = NOON + seconds * A_SECOND
         seen = observed(
             now=now,
-            view=a_view([a_shed_job(1, ago=-seconds * A_SECOND)], fences=R1, now=now),
+            view=a_view([a_shed_job(1, ago=0 * A_SECOND)], fences=R1, now=now),
             meters=telemetry(now=now, replaced={"r1.A": []}),
         )
         found = plan(seen, memory)
