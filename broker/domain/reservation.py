@@ -126,7 +126,7 @@ def plan_reservation(
             f" at {wanted.starts_at:%Y-%m-%dT%H:%M}",
             hint=f"powermgr show node where rack={rack.name}",
         )
-    nodes = tuple(free[:node_count])
+    nodes = tuple(name for name in rack.nodes if name in free[:node_count])
     least_w = sum(graph.nodes[name].type.idle_w for name in nodes)
     most_w = sum(graph.nodes[name].type.max_w for name in nodes)
     if not least_w < wanted.power_w <= most_w:

@@ -130,7 +130,8 @@ def plan_cycle(
         graph,
         observed.view,
         draws,
-        [pool.reservation for pool in pools],
+        # Slurm hands out no more of a pool than was granted, so no more can come of it.
+        [replace(pool.reservation, tokens_w=pool.granted_w) for pool in pools],
         silent,
         now=observed.now,
         rules=rules,

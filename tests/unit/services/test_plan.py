@@ -202,11 +202,12 @@ RESERVED: dict[str, tuple[dict[str, Any], dict[str, str], list[SlurmJob], list[s
         [a_job(1, "n05", reservation="pw-launch")],
         [],
     ),
+    # No fence: Slurm hands out no more of the pool than they have freed.
     "outsiders hold its watts": (
         {},
         IN_SLURM,
         [a_job(1, "n07"), a_job(2, "n08")],
-        ["SetFence r2 n05,n06,n07,n08", "MoveReservation launch"],
+        ["MoveReservation launch"],
     ),
 }
 
@@ -270,6 +271,19 @@ STORIES = {
     "a broker that was just started waits as long": Story(
         [at(0, fences=R1), at(19, fences=R1), at(21, fences=R1)],
         [[], [], ["SetFence r1 "]],
+    ),
+    "what jobs drew that have just ended is not fenced, nor for ever left alone": Story(
+        [
+            at(0, BRONZE, draws_w={"r1": 21_000}),
+            at(1, draws_w={"r1": 21_000}),
+            at(6, draws_w={"r1": 21_000}),
+            at(8, draws_w={"r1": 21_000}),
+        ],
+        [[], [], [], ["SetFence r1 n01,n02,n03"]],
+    ),
+    "but above the limit it is, at once": Story(
+        [at(0, BRONZE), at(1, draws_w=HOT)],
+        [[], [FENCE_R1]],
     ),
     "a clock that is set back an hour holds nothing up for an hour": Story(
         [

@@ -95,7 +95,7 @@ POOLS: dict[str, tuple[list[SlurmJob], dict[str, Any], int]] = {
         {"meters": telemetry(replaced={"r2.A": []})},
         0,
     ),
-    "held by outsiders in part": ([a_job(1, "n07,n08", tokens_w=9_000)], {}, 0),
+    "held by outsiders in part": ([a_job(1, "n07,n08", tokens_w=9_000)], {}, 10_000),
 }
 
 
