@@ -17,8 +17,8 @@ class LayerDraw:
     """The draw of one layer.
 
     ``seen_w`` is what meters show (parts nobody can see count nothing): shedding acts on it.
-    ``feared_w`` counts unseen parts at their upper bound, and implausibly high readings as they
-    are: fencing acts on it. Stale or absent telemetry thus never makes room (reliability I6).
+    ``feared_w`` counts a rack at its upper bound while a part is unseen or implausibly high:
+    fencing acts on it. Stale or absent telemetry thus never makes room (reliability I6).
     """
 
     seen_w: int
@@ -64,15 +64,16 @@ def _rack_draw(
         last_words += [each.polled_at for each in good[-1:]]
         if not good or now - good[-1].polled_at > rules.stale_after:
             lost.append(_why_lost(pdu, readings, good, now))
-            alarm_w += _implausibly_high(readings)
             continue
         histories.append(good)
         alarm_w += max(_implausibly_high(readings), _power_w(good[-1]))
     powers = [_power_w(good[-1]) for good in histories]
     seen_w = sum(powers)
+    # A meter that says more than could be is as good as silent: it must not fill row and site.
+    most_w = max(graph.nameplate_w(rack), seen_w)
     return LayerDraw(
         seen_w=seen_w,
-        feared_w=max(graph.nameplate_w(rack), alarm_w) if lost else max(seen_w, alarm_w),
+        feared_w=most_w if lost else min(most_w, max(seen_w, alarm_w)),
         previous_w=_least_before_w(histories, rules),
         feeds_agree=len(powers) > 1
         and not lost
