@@ -11,7 +11,7 @@ slurmctld wants one root, at least two levels, no node set twice and all leaves 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from broker.domain.power_graph import Layer, PowerGraph
@@ -50,10 +50,14 @@ def grant_pools(
     graph: PowerGraph,
     reservations: Sequence[PowerReservation],
     tokens_by_node: Mapping[str, int],
+    *,
+    kept: Container[str] | None = None,
 ) -> tuple[Pool, ...]:
     """How much of every reservation in force is free of outsiders' jobs, first come first served.
 
     Granting more would let the owner's jobs and those that still run outside break a layer.
+    ``kept`` are the layers that slurmctld knows (None: all). A pool that it does not know yet gets
+    no watts at first: until outsiders' layers are lowered, one may start after we looked.
     """
     reserved_nodes = {name for each in reservations for name in each.nodes}
     left_w = {
@@ -74,6 +78,8 @@ def grant_pools(
         more_w = max(0, min(left_w[layer.name] for layer in above))
         # What its nodes hold already is in use, whoever's it is; more comes only from what is left.
         granted_w = min(each.tokens_w, held_w[each.name] + more_w)
+        if kept is not None and each.slurm_name not in kept:
+            granted_w = min(granted_w, held_w[each.name])
         for layer in above:
             left_w[layer.name] -= max(0, granted_w - held_w[each.name])
         pools.append(Pool(each, granted_w, held_w[each.name]))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -32,6 +32,7 @@ from broker.services.settle_jobs import SettleJobs
 
 log = logging.getLogger(__name__)
 
+_SECOND_STEP_AFTER = timedelta(seconds=1)
 _REFUSED_PAUSE = timedelta(minutes=10)  #: the same refused layers are tried again no sooner
 
 
@@ -46,6 +47,9 @@ class TokenFile(Protocol):
 
     def restore(self) -> None:
         """Put the one before back: slurmctld would not have the new one."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Watts of each layer in it, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,18 @@ class TokenLayers:
     _reconfigured_at: datetime | None = None
     _unread: bool | None = None  #: has slurmctld not read the file yet? None: not looked up
     _refused: tuple[TokenLayer, ...] | None = None
+    _new_pool: bool = False  #: did the last file bring a layer that was not there before?
+
+    @property
+    def compiled(self) -> Mapping[str, int]:
+        """Watts by layer that slurmctld has read; nothing while that is not certain."""
+        if self._unread is None:
+            self._unread = self._died_before_reconfigure()
+        try:
+            return {} if self._unread else self.file.counts()
+        except OSError as unreadable:
+            log.warning("token layers are not known: %s", unreadable)
+            return {}
 
     def __call__(self, action: KeepTokenLayers) -> str:
         """Returns a sentence when something was done, or cannot be.
@@ -84,14 +100,15 @@ class TokenLayers:
             return f"token layers stay as they are: {wrong}"
 
     def _keep(self, action: KeepTokenLayers) -> str:
-        if self._unread is None:
-            self._unread = self._died_before_reconfigure()
         if self.file.holds(action.layers) and not self._unread:
             # Found so at start as well: slurmctld read it then, or will when it starts.
             self.enforced = bool(action.layers)
             return ""
         now = self.clock.now()
         pause = self.not_more_often_than
+        if self._new_pool:
+            # Its watts come in a second step (see grant_pools), and its owner is waiting.
+            pause = _SECOND_STEP_AFTER
         if action.layers == self._refused:
             pause = max(pause, _REFUSED_PAUSE)
         if self._reconfigured_at and timedelta(0) <= now - self._reconfigured_at < pause:
@@ -109,6 +126,7 @@ class TokenLayers:
 
     def _replace(self, action: KeepTokenLayers) -> str:
         action_id = self._intend(action)
+        self._new_pool = not {each.name for each in action.layers} <= set(self.file.counts())
         self.file.write(action.layers)
         self._unread = True
         try:
@@ -170,6 +188,7 @@ class Cycle:
         """Run one cycle and say in a sentence what came of it."""
         graph, rules = self.site.graph, self.site.rules
         observed = self.observe(tokens_enforced=self.token_layers.enforced)
+        observed = replace(observed, compiled=self.token_layers.compiled)
         keep, pools = plan_tokens(graph, observed, rules)
         stands_down = observed.mode is not Mode.ENFORCE
         told = [] if stands_down else [self.token_layers(keep)]

@@ -55,6 +55,8 @@ class Observed:
     telemetry: Telemetry
     reservations: tuple[PowerReservation, ...]  #: open ones
     tokens_enforced: bool  #: has slurmctld read our layers?
+    #: what they say, watts by layer; None: just what is planned
+    compiled: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def plan_tokens(
     if observed.mode is not Mode.ENFORCE:
         return KeepTokenLayers(f"mode is {observed.mode}", ()), ()
     tokens = tokens_by_node(graph, list(observed.view.jobs.values()), {})
-    pools = grant_pools(graph, in_force(observed, rules), tokens)
+    pools = grant_pools(graph, in_force(observed, rules), tokens, kept=observed.compiled)
     names = ", ".join(
         f"{pool.reservation.name} {watts(pool.granted_w)} of {watts(pool.reservation.tokens_w)}"
         for pool in pools
@@ -130,8 +132,7 @@ def plan_cycle(
         graph,
         observed.view,
         draws,
-        # Slurm hands out no more of a pool than was granted, so no more can come of it.
-        [replace(pool.reservation, tokens_w=pool.granted_w) for pool in pools],
+        [_promised(pool, observed) for pool in pools],
         silent,
         now=observed.now,
         rules=rules,
@@ -175,6 +176,12 @@ def plan_cycle(
             replace(memory, under_way=before),
         )
     return Plan(tuple(actions), loads, tuple(pools), fenced, notes, memory)
+
+
+def _promised(pool: Pool, observed: Observed) -> PowerReservation:
+    """A reservation with the watts that can really come of it: Slurm hands out no more."""
+    compiled_w = (observed.compiled or {}).get(pool.reservation.slurm_name, 0)
+    return replace(pool.reservation, tokens_w=max(pool.granted_w, compiled_w))
 
 
 def _silent_nodes(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -66,6 +66,11 @@ class MemoryFile:
 
     def restore(self) -> None:
         self.slurm.resources = self.before
+
+    def counts(self) -> Mapping[str, int]:
+        if isinstance(self.broken, OSError):
+            raise self.broken
+        return {layer.name: layer.count_w for layer in self.slurm.resources}
 
 
 class World:
@@ -345,6 +350,27 @@ def test_layers_that_cannot_be_written_stop_no_fence(error: Exception) -> None:
 
     assert f"token layers stay as they are: {error}" in sentence
     assert "SetFence r1" in sentence
+
+
+def test_a_new_pool_gets_its_watts_only_after_outsiders_were_lowered() -> None:
+    world = World()
+    world.cycle(12)
+    world.store.add_reservation(a_reservation(), graph=GRAPH, now=NOON, by="root")
+
+    def counts() -> dict[str, int]:
+        return {layer.name: layer.count_w for layer in world.slurm.layers}
+
+    world.cycle()
+    assert (counts()["pw-launch"], counts()["r2-rest"]) == (0, 10_000)
+    assert world.store.reservations()[0].state is ReservationState.PENDING
+    world.cycle(2)
+    assert (counts()["pw-launch"], counts()["r2-rest"]) == (18_000, 10_000)
+    assert world.store.reservations()[0].state is ReservationState.ACTIVE
+    before = world.slurm.reconfigured
+
+    world.start()
+    world.cycle(3)
+    assert world.slurm.reconfigured == before, "a broker that starts finds the pool as it is"
 
 
 def test_a_reservation_goes_active_and_ends_by_itself() -> None:
