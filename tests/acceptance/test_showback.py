@@ -30,9 +30,11 @@ def test_a_known_job_is_billed_what_it_drew_and_all_lines_add_up_to_the_pdus() -
         other = head.submit("bob", "-N1", load="4kW", script=f"sleep {SECONDS // 2}")
         head.wait("both to end", head.queue_is_empty, within_s=SECONDS + 30)
     known_kwh = _true_kwh(known, draws)
-    settled = time.time() + 3
-    head.wait("the last polls and the ends of both runs", lambda: time.time() > settled)
     ended, after = time.time(), _fleet_wh()
+    # The window's last instant lies between two samples, and both runs are in the ledger.
+    late = f"select count(*) from latest where kind = 'pdu' and good_at > to_timestamp({ended})"
+    head.wait("a sample of every PDU after it", lambda: head.sql(late) == [["8"]])
+    head.wait_cycles(2)
 
     lines = {row["account"]: row for row in _report(began, ended)}
     total = lines.pop("Total")
