@@ -219,7 +219,7 @@ class Cycle:
             self.site,
             plan,
             observed.view,
-            mode=observed.mode,
+            mode=_told_mode(observed),
             generation=self.generation,
             now=self.clock.now(),
         )
@@ -234,6 +234,13 @@ class Cycle:
             log.debug("books wait: %s", away)
         except OSError as unreadable:
             log.warning("verdicts wait in their spool: %s", unreadable)
+
+
+def _told_mode(observed: Observed) -> Mode:
+    """What the hook is to do. Before Slurm has read the layers it refuses every token."""
+    if observed.mode is Mode.ENFORCE and not observed.tokens_enforced:
+        return Mode.OBSERVE
+    return observed.mode
 
 
 def _not_shed(outcomes: Sequence[Outcome]) -> set[int]:

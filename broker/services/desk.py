@@ -118,7 +118,7 @@ class Desk:
     def _broker_row(self) -> Row:
         picture = self.picture()
         return {
-            "mode": picture.state.mode if picture else None,
+            "mode": str(picture.observed.mode) if picture else None,
             "leader": self.leader(),
             "generation": picture.state.generation if picture else None,
             "cycle_s": self.cycle_s,

@@ -440,6 +440,9 @@ def _plan_give_back(
 
 def _plan_charges(graph: PowerGraph, observed: Observed, rules: Rules) -> list[Action]:
     """Jobs in a lane that carry no tokens: found at install, or accepted while blind."""
+    if not observed.tokens_enforced:
+        # Slurm does not know the licence before it has read the layers, and would refuse.
+        return []
     actions: list[Action] = []
     for job in observed.view.jobs.values():
         if job.state not in {JobState.PENDING, JobState.RUNNING}:

@@ -268,6 +268,27 @@ def test_off_strips_the_tokens_before_the_resource_goes() -> None:
     assert world.states[-1].mode == "off"
 
 
+def test_nobody_is_charged_before_slurm_has_read_the_layers() -> None:
+    world = World()
+    world.cycle()
+    world.store.set_mode(Mode.OFF, by="root", now=NOON)
+    world.poll(6)
+    world.cycle()
+    job = world.slurm.submit()
+    world.store.set_mode(Mode.ENFORCE, by="root", now=NOON)
+
+    # slurmctld was reconfigured seconds ago, and is not again so soon.
+    world.cycle()
+    assert world.states[-1].mode == "observe", "the hook must not write tokens yet"
+    assert not world.store.actions(kind="ChargeJob", limit=10)
+    world.poll(5)
+    world.cycle()
+
+    assert world.states[-1].mode == "enforce"
+    assert world.slurm.jobs[job].tokens_w_per_node
+    assert [each.outcome for each in world.store.actions(kind="ChargeJob", limit=10)] == ["done"]
+
+
 def test_a_new_installation_that_observes_touches_nothing() -> None:
     world = World(Mode.OBSERVE)
     world.slurm.submit()
