@@ -29,6 +29,9 @@ class BrokerSection(Section):
     cluster: Name = Field(description="ClusterName of slurm.conf")
     cycle_s: float = Field(1.0, gt=0, le=60)
     slurm_deadline_s: float = Field(5.0, gt=0, le=60, description="for one call of slurmctld")
+    database_deadline_s: float = Field(
+        2.0, gt=0, le=60, description="for one call; then the cycle goes on without the ledger"
+    )
     database_url: str = "postgresql+psycopg:///power_broker"
     state_file: Path = Path("/run/power-broker/admission.state")
     socket: Path = Path("/run/power-broker/powermgr.sock")

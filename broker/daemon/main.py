@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(levelname)s %(message)s",
         stream=sys.stderr,
     )
-    # Its own lines about every job it runs would drown ours.
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    # Its own lines about every job it runs or skips would drown ours.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         settings = load_settings(options.check or options.config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from broker.adapters.clock import SystemClock
+from broker.adapters.deadline import with_deadline
 from broker.adapters.postgres.lease import LeaderLease
 from broker.adapters.postgres.store import PostgresStore
 from broker.adapters.slurm.controller import PyslurmController
@@ -61,6 +62,10 @@ def rules_of(settings: Settings) -> Rules:
         give_back_after=timedelta(seconds=control.give_back_after_s),
         reservation_grace=timedelta(minutes=policy.reservations.grace_minutes),
         reservation_lead=timedelta(minutes=policy.reservations.lead_minutes),
+        classes=tuple(
+            told.PowerClass(name, float(each.est_share), float(each.max_share))
+            for name, each in policy.classes.items()
+        ),
     )
 
 
@@ -71,10 +76,6 @@ def site_of(settings: Settings) -> Site:
         cluster=settings.broker.cluster,
         graph=settings.graph,
         rules=rules_of(settings),
-        classes=tuple(
-            told.PowerClass(name, float(each.est_share), float(each.max_share))
-            for name, each in settings.policy.classes.items()
-        ),
         switches=told.Switches(
             when_missing=hook.when_missing,
             stale_after_s=hook.stale_after_s,
@@ -89,24 +90,27 @@ def wire(settings: Settings) -> Daemon:
     broker = settings.broker
     site, clock = site_of(settings), SystemClock()
     store = PostgresStore(broker.database_url)
+    # Requests may wait for Postgres; the cycle may not.
+    ledger = with_deadline(store, broker.database_deadline_s)
+    lease = with_deadline(LeaderLease(store.engine, "powerbrokerd"), broker.database_deadline_s)
     slurm = PyslurmController(deadline_s=broker.slurm_deadline_s)
     cycle = Cycle(
         site=site,
-        observe=Observe(slurm, store, clock, site.rules, broker.mode),
+        observe=Observe(slurm, ledger, clock, site.rules, broker.mode),
         token_layers=TokenLayers(
             YamlTokenFile(broker.resources_yaml),
             slurm,
-            store,
+            ledger,
             clock,
             timedelta(seconds=broker.reconfigure_interval_s),
         ),
-        apply=Apply(slurm, store, clock, site.rules.silver_notice_signal),
-        settle=SettleJobs(site, store),
-        ingest=Ingest(FileVerdictSpool(broker.verdict_spool), store),
+        apply=Apply(slurm, ledger, clock, site.rules.silver_notice_signal),
+        settle=SettleJobs(site, ledger),
+        ingest=Ingest(FileVerdictSpool(broker.verdict_spool), ledger),
         clock=clock,
         publish=lambda state: write_state(broker.state_file, state),
     )
-    leader = Leader(LeaderLease(store.engine, "powerbrokerd"), broker.lease_s, cycle)
+    leader = Leader(lease, broker.lease_s, cycle)
     showback = settings.policy.showback
     desk = Desk(
         site=site,

@@ -76,6 +76,7 @@ class SlurmJob:
     submitted_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    ends_by: datetime | None = None  #: while it runs: when its time limit is over; None: never
     array_job_id: int | None = None
     array_task_id: int | None = None
 

@@ -17,8 +17,8 @@ class LayerDraw:
     """The draw of one layer.
 
     ``seen_w`` is what meters show (parts nobody can see count nothing): shedding acts on it.
-    ``feared_w`` counts unseen parts at their upper bound, and implausibly high readings as they
-    are: fencing acts on it. Stale or absent telemetry thus never makes room (reliability I6).
+    ``feared_w`` counts a rack at its upper bound while a part is unseen or implausibly high:
+    fencing acts on it. Stale or absent telemetry thus never makes room (reliability I6).
     """
 
     seen_w: int
@@ -26,7 +26,7 @@ class LayerDraw:
     previous_w: int | None  #: the least it drew in the polls before, where all meters kept step
     feeds_agree: bool  #: the meters confirm each other, so one poll is enough to act
     lost: tuple[str, ...]  #: why a part is not seen, a sentence each
-    oldest_at: datetime | None  #: time of the oldest reading that counts
+    oldest_at: datetime | None  #: time of the oldest last believable reading of a meter
 
     def confirmed_above(self, limit_w: int) -> bool:
         """Is it above the limit poll after poll, or by two meters that agree?"""
@@ -57,27 +57,30 @@ def _rack_draw(
     histories: list[list[Reading]] = []  # of the meters that are seen, newest last
     lost: list[str] = []
     alarm_w = 0
+    last_words: list[datetime] = []
     for pdu in rack.pdus:
         readings = telemetry.readings.get(pdu, ())
         good = _believed(readings, now, rules)
+        last_words += [each.polled_at for each in good[-1:]]
         if not good or now - good[-1].polled_at > rules.stale_after:
             lost.append(_why_lost(pdu, readings, good, now))
-            alarm_w += _implausibly_high(readings)
             continue
         histories.append(good)
         alarm_w += max(_implausibly_high(readings), _power_w(good[-1]))
     powers = [_power_w(good[-1]) for good in histories]
     seen_w = sum(powers)
+    # A meter that says more than could be is as good as silent: it must not fill row and site.
+    most_w = max(graph.nameplate_w(rack), seen_w)
     return LayerDraw(
         seen_w=seen_w,
-        feared_w=max(graph.nameplate_w(rack), alarm_w) if lost else max(seen_w, alarm_w),
+        feared_w=most_w if lost else min(most_w, max(seen_w, alarm_w)),
         previous_w=_least_before_w(histories, rules),
         feeds_agree=len(powers) > 1
         and not lost
         and _in_step(histories, 1)
         and _agree(powers, rules),
         lost=tuple(lost),
-        oldest_at=min((good[-1].polled_at for good in histories), default=None),
+        oldest_at=min(last_words, default=None),
     )
 
 

@@ -25,16 +25,16 @@ class LayerLoad:
     reserved_w: int  #: reserved and not yet in use
     draw: LayerDraw
     tolerance_w: int  #: meters may be wrong by so much
+    lately_w: int = 0  #: committed, with jobs that ended so lately that meters may still show them
 
     @property
     def current_w(self) -> int:
         """``C`` of the fence: committed, or draw and what is starting when that is larger."""
-        coming_w = self.draw.feared_w + self.starting_w
-        return (
-            coming_w
-            if self.draw.feared_w > self.committed_w + self.tolerance_w
-            else (self.committed_w)
-        )
+        # Above the limit nothing is explained by jobs that have just ended.
+        explained_w = max(self.committed_w, min(self.lately_w, self.layer.safe_w))
+        if self.draw.feared_w > explained_w + self.tolerance_w:
+            return self.draw.feared_w + self.starting_w
+        return self.committed_w
 
     @property
     def headroom_w(self) -> int:
@@ -87,8 +87,10 @@ def assess_loads(
     *,
     now: datetime,
     rules: Rules,
+    lately: Mapping[str, int] | None = None,
 ) -> Mapping[str, LayerLoad]:
-    """Every layer's load, by name."""
+    """Every layer's load, by name. ``lately`` are the most tokens a node held moments ago."""
+    held = lately or {}
     jobs = list(view.jobs.values())
     tokens = tokens_by_node(graph, jobs, silent)
     young = [job for job in jobs if _starting(job, now, rules)]
@@ -102,6 +104,9 @@ def assess_loads(
             reserved_w=_reserved_unused_w(layer, reservations, tokens),
             draw=draws[layer.name],
             tolerance_w=int(layer.safe_w * rules.meter_tolerance),
+            lately_w=layer.static_w
+            + graph.idle_w(layer)
+            + sum(max(tokens.get(name, 0), held.get(name, 0)) for name in layer.nodes),
         )
         for layer in graph.layers.values()
     }

@@ -118,13 +118,15 @@ def plan_reservation(
     taken = {name for each in rivals for name in each.nodes}
     candidates = [name for name in rack.nodes if name not in taken]
     free = [n for n in candidates if n not in busy_until or busy_until[n] <= wanted.starts_at]
+    # Idle ones first: a job may be given more time.
+    free.sort(key=lambda name: name in busy_until)
     if len(free) < node_count:
         raise PowerUnavailable(
             f"rack {rack.name}: {node_count} nodes asked, {len(free)} of {len(rack.nodes)} are free"
             f" at {wanted.starts_at:%Y-%m-%dT%H:%M}",
             hint=f"powermgr show node where rack={rack.name}",
         )
-    nodes = tuple(free[:node_count])
+    nodes = tuple(name for name in rack.nodes if name in free[:node_count])
     least_w = sum(graph.nodes[name].type.idle_w for name in nodes)
     most_w = sum(graph.nodes[name].type.max_w for name in nodes)
     if not least_w < wanted.power_w <= most_w:

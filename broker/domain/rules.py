@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
+from broker.domain.admission_state import PowerClass
 from broker.domain.cluster import Tier
 
 
@@ -37,6 +38,7 @@ class Rules:
     give_back_after: timedelta = timedelta(seconds=20)
     reservation_grace: timedelta = timedelta(minutes=10)
     reservation_lead: timedelta = timedelta(days=1)
+    classes: tuple[PowerClass, ...] = ()  #: defaults for what an envelope leaves out
 
     def lane_of(self, partition: str) -> str:
         """Name of the lane behind a partition; the partition's own name when it has none."""

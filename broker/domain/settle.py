@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.domain.admission_state import NodeType, PowerClass
+from broker.domain.admission_state import NodeType
 from broker.domain.cluster import SlurmJob
 from broker.domain.envelope import BadEnvelope, Envelope, complete, parse_envelope
 from broker.domain.power_graph import PowerGraph
@@ -23,24 +22,25 @@ class Charge:
     because: str
 
 
-def charge_of(
-    job: SlurmJob, graph: PowerGraph, rules: Rules, classes: Sequence[PowerClass] = ()
-) -> Charge:
+def charge_of(job: SlurmJob, graph: PowerGraph, rules: Rules) -> Charge:
     """Charge by its comment's envelope; without one, or with one that is wrong, its maximum."""
     nodes = max(1, len(job.nodes) or job.node_count)
     kind = _widest(job, graph)
     try:
         envelope = parse_envelope(job.comment)
-        figures = complete(envelope, nodes, kind, classes)
+        figures = complete(envelope, nodes, kind, rules.classes)
         because = "charged by its envelope" if envelope else "undeclared, charged its maximum"
     except BadEnvelope as error:
         envelope = None
         figures = complete(None, nodes, kind)
         because = f"its envelope is wrong ({error}), charged its maximum"
     tier = (envelope or Envelope()).tier or rules.default_tier
+    found = dict(job.admitted)
     admitted = {
+        # What says why it is held must stay, or nobody would ever release it.
+        **(found if job.held else {}),
         "v": 1,
-        "ticket": job.admitted.get("ticket", f"JOB-{job.job_id}"),
+        "ticket": found.get("ticket", f"JOB-{job.job_id}"),
         "lane": rules.lane_of(job.partition),
         "tier": str(tier),
         "est_w": figures.est_w,
@@ -48,7 +48,7 @@ def charge_of(
         "charge_w": figures.charge_w,
         "tokens_w_per_node": figures.tokens_w_per_node,
         "nodes": nodes,
-        "reason": "Settled",
+        "reason": found.get("reason", "Settled") if job.held else "Settled",
     }
     return Charge(figures.tokens_w_per_node, json.dumps(admitted, separators=(",", ":")), because)
 

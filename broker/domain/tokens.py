@@ -11,7 +11,7 @@ slurmctld wants one root, at least two levels, no node set twice and all leaves 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from broker.domain.power_graph import Layer, PowerGraph
@@ -50,10 +50,14 @@ def grant_pools(
     graph: PowerGraph,
     reservations: Sequence[PowerReservation],
     tokens_by_node: Mapping[str, int],
+    *,
+    kept: Container[str] | None = None,
 ) -> tuple[Pool, ...]:
     """How much of every reservation in force is free of outsiders' jobs, first come first served.
 
     Granting more would let the owner's jobs and those that still run outside break a layer.
+    ``kept`` are the layers that slurmctld knows (None: all). A pool that it does not know yet gets
+    no watts at first: until outsiders' layers are lowered, one may start after we looked.
     """
     reserved_nodes = {name for each in reservations for name in each.nodes}
     left_w = {
@@ -74,6 +78,8 @@ def grant_pools(
         more_w = max(0, min(left_w[layer.name] for layer in above))
         # What its nodes hold already is in use, whoever's it is; more comes only from what is left.
         granted_w = min(each.tokens_w, held_w[each.name] + more_w)
+        if kept is not None and each.slurm_name not in kept:
+            granted_w = min(granted_w, held_w[each.name])
         for layer in above:
             left_w[layer.name] -= max(0, granted_w - held_w[each.name])
         pools.append(Pool(each, granted_w, held_w[each.name]))
@@ -96,17 +102,26 @@ class _Branch:
 
 
 def compile_layers(
-    graph: PowerGraph, pools: Sequence[Pool], known: Collection[str] | None = None
+    graph: PowerGraph,
+    pools: Sequence[Pool],
+    known: Collection[str] | None = None,
+    tokens_by_node: Mapping[str, int] | None = None,
 ) -> tuple[TokenLayer, ...]:
-    """The layers, the root first. ``known`` are the nodes that Slurm has; default: all."""
+    """The layers, the root first.
+
+    ``known`` are the nodes that Slurm has (default: all), ``tokens_by_node`` what jobs hold now.
+    """
     names = frozenset(graph.nodes if known is None else known)
-    tree = _tree(graph, pools, names)
+    held = tokens_by_node or {}
+    tree = _tree(graph, pools, names, held)
     # A tree of one level is accepted by slurmctld, and not enforced.
-    padded = _padded(tree, max(2, tree.depth)) or _padded(_flat(tree), 2)
+    padded = _padded(tree, max(2, tree.depth)) or _padded(_flat(tree, held), 2)
     return tuple((padded or tree).all())
 
 
-def _tree(graph: PowerGraph, pools: Sequence[Pool], known: frozenset[str]) -> _Branch:
+def _tree(
+    graph: PowerGraph, pools: Sequence[Pool], known: frozenset[str], held: Mapping[str, int]
+) -> _Branch:
     rows = []
     for row in graph.children(graph.site):
         racks = [_Branch(_rest(graph, rack, pools, known)) for rack in graph.children(row)]
@@ -117,10 +132,8 @@ def _tree(graph: PowerGraph, pools: Sequence[Pool], known: frozenset[str]) -> _B
     # So the rows get no more than the site has without the pools.
     if pools:
         left_w = _rest(graph, graph.site, pools, known).count_w
-        rows = [
-            replace(row, layer=layer)
-            for row, layer in zip(rows, _squeezed([r.layer for r in rows], left_w), strict=True)
-        ]
+        squeezed = _squeezed([row.layer for row in rows], left_w, held)
+        rows = [replace(row, layer=layer) for row, layer in zip(rows, squeezed, strict=True)]
     site = graph.site
     root = TokenLayer(site.name, _known(site.nodes, known), graph.tokens_w(site))
     return _merged(_Branch(root, (*rows, *_pool_branches(pools, known))))
@@ -150,12 +163,36 @@ def _known(nodes: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name in nodes if name in known)
 
 
-def _squeezed(layers: Sequence[TokenLayer], total_w: int) -> list[TokenLayer]:
-    """The same layers, lowered in proportion where they are more than ``total_w`` together."""
-    sum_w = sum(layer.count_w for layer in layers)
-    if sum_w <= total_w:
-        return list(layers)
-    return [replace(layer, count_w=layer.count_w * total_w // sum_w) for layer in layers]
+def _squeezed(
+    layers: Sequence[TokenLayer], total_w: int, held: Mapping[str, int]
+) -> list[TokenLayer]:
+    """The same layers, lowered where they may come to more than ``total_w`` together.
+
+    In proportion; where jobs hold more than that already, only what is left is shared out. The
+    first does not depend on the jobs: each change of a count restarts every slurmd.
+    """
+    counts_w = [layer.count_w for layer in layers]
+    held_w = [sum(held.get(name, 0) for name in layer.nodes) for layer in layers]
+
+    def too_much(counts: Sequence[int]) -> bool:
+        return sum(max(pair) for pair in zip(counts, held_w, strict=True)) > total_w
+
+    if too_much(counts_w):
+        sum_w = sum(counts_w)
+        wanted_w, counts_w = (
+            counts_w,
+            [min(each, each * total_w // max(1, sum_w)) for each in counts_w],
+        )
+        if too_much(counts_w):
+            room_w = [max(0, c - h) for c, h in zip(wanted_w, held_w, strict=True)]
+            spare_w = min(sum(room_w), max(0, total_w - sum(held_w)))
+            counts_w = [
+                min(c, h) + r * spare_w // max(1, sum(room_w))
+                for c, h, r in zip(wanted_w, held_w, room_w, strict=True)
+            ]
+    return [
+        replace(layer, count_w=count_w) for layer, count_w in zip(layers, counts_w, strict=True)
+    ]
 
 
 def _merged(branch: _Branch) -> _Branch:
@@ -190,10 +227,10 @@ def _halves(layer: TokenLayer) -> tuple[_Branch, ...]:
     )
 
 
-def _flat(tree: _Branch) -> _Branch:
+def _flat(tree: _Branch, held: Mapping[str, int]) -> _Branch:
     """Root and leaves only. What the rows would have bound is taken off their racks for good."""
     leaves: list[TokenLayer] = []
     for branch in tree.below:
         racks = [each.layer for each in branch.below] or [branch.layer]
-        leaves += _squeezed(racks, branch.layer.count_w)
+        leaves += _squeezed(racks, branch.layer.count_w, held)
     return _Branch(tree.layer, tuple(_Branch(layer) for layer in leaves))

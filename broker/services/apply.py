@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import singledispatchmethod
 from typing import Any
 
@@ -28,6 +28,7 @@ from broker.services.ports import Clock, SlurmController, Store
 
 log = logging.getLogger(__name__)
 
+ASK_AGAIN_AFTER = timedelta(seconds=60)  #: what Slurm refused is not asked for again before
 _MOST_LATE = 10_000
 
 
@@ -48,6 +49,7 @@ class Apply:
     store: Store
     clock: Clock
     notice_signal: str = "SIGUSR1"
+    _refused: dict[tuple[str, str], datetime] = field(default_factory=dict)
     # A ledger that is away for days must not fill the memory.
     _late: deque[tuple[datetime, Action, str]] = field(
         default_factory=lambda: deque(maxlen=_MOST_LATE)
@@ -56,7 +58,17 @@ class Apply:
     def __call__(self, actions: Sequence[Action]) -> list[Outcome]:
         """Raises SlurmUnavailable: what is left is planned anew next cycle."""
         self._catch_up()
-        return [self._one(action) for action in actions]
+        return [self._one(action) for action in actions if not self._refused_lately(action)]
+
+    def _refused_lately(self, action: Action) -> bool:
+        """Slurm would say the same again each second, and the ledger would fill with it.
+
+        A fence or a shed is asked for again at once: it is what keeps a rack within its limit.
+        """
+        since = self._refused.get((action.kind, action.target))
+        if since is None or isinstance(action, SetFence | ShedJob):
+            return False
+        return timedelta(0) <= self.clock.now() - since < ASK_AGAIN_AFTER
 
     def _one(self, action: Action) -> Outcome:
         quiet = isinstance(action, MoveReservation)
@@ -64,8 +76,10 @@ class Apply:
         try:
             self._do(action)
             error = ""
+            self._refused.pop((action.kind, action.target), None)
         except SlurmRefused as refused:
             error = str(refused)
+            self._refused[action.kind, action.target] = self.clock.now()
             log.warning("%s %s refused: %s", action.kind, action.target, error)
         if action_id is not None:
             self._confirm(action_id, error)

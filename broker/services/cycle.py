@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -32,6 +32,7 @@ from broker.services.settle_jobs import SettleJobs
 
 log = logging.getLogger(__name__)
 
+_SECOND_STEP_AFTER = timedelta(seconds=1)
 _REFUSED_PAUSE = timedelta(minutes=10)  #: the same refused layers are tried again no sooner
 
 
@@ -46,6 +47,9 @@ class TokenFile(Protocol):
 
     def restore(self) -> None:
         """Put the one before back: slurmctld would not have the new one."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Watts of each layer in it, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,18 @@ class TokenLayers:
     _reconfigured_at: datetime | None = None
     _unread: bool | None = None  #: has slurmctld not read the file yet? None: not looked up
     _refused: tuple[TokenLayer, ...] | None = None
+    _new_pool: bool = False  #: did the last file bring a layer that was not there before?
+
+    @property
+    def compiled(self) -> Mapping[str, int]:
+        """Watts by layer that slurmctld has read; nothing while that is not certain."""
+        if self._unread is None:
+            self._unread = self._died_before_reconfigure()
+        try:
+            return {} if self._unread else self.file.counts()
+        except OSError as unreadable:
+            log.warning("token layers are not known: %s", unreadable)
+            return {}
 
     def __call__(self, action: KeepTokenLayers) -> str:
         """Returns a sentence when something was done, or cannot be.
@@ -84,14 +100,15 @@ class TokenLayers:
             return f"token layers stay as they are: {wrong}"
 
     def _keep(self, action: KeepTokenLayers) -> str:
-        if self._unread is None:
-            self._unread = self._died_before_reconfigure()
         if self.file.holds(action.layers) and not self._unread:
             # Found so at start as well: slurmctld read it then, or will when it starts.
             self.enforced = bool(action.layers)
             return ""
         now = self.clock.now()
         pause = self.not_more_often_than
+        if self._new_pool:
+            # Its watts come in a second step (see grant_pools), and its owner is waiting.
+            pause = _SECOND_STEP_AFTER
         if action.layers == self._refused:
             pause = max(pause, _REFUSED_PAUSE)
         if self._reconfigured_at and timedelta(0) <= now - self._reconfigured_at < pause:
@@ -109,6 +126,7 @@ class TokenLayers:
 
     def _replace(self, action: KeepTokenLayers) -> str:
         action_id = self._intend(action)
+        self._new_pool = not {each.name for each in action.layers} <= set(self.file.counts())
         self.file.write(action.layers)
         self._unread = True
         try:
@@ -170,6 +188,7 @@ class Cycle:
         """Run one cycle and say in a sentence what came of it."""
         graph, rules = self.site.graph, self.site.rules
         observed = self.observe(tokens_enforced=self.token_layers.enforced)
+        observed = replace(observed, compiled=self.token_layers.compiled)
         keep, pools = plan_tokens(graph, observed, rules)
         stands_down = observed.mode is not Mode.ENFORCE
         told = [] if stands_down else [self.token_layers(keep)]
@@ -180,14 +199,18 @@ class Cycle:
             # Not before Slurm shows no token any more: without the resource they wait for ever.
             told.append(self.token_layers(keep))
         self.memory = forget_relief(plan.memory, _not_shed(outcomes))
-        load = plan.loads[graph.site.name]
-        sentence = _sentence([*told, self.observe.blind], outcomes, plan.notes) or (
-            f"no action: {watts(load.draw.seen_w)} drawn and {watts(load.committed_w)} committed"
-            f" of {watts(load.layer.safe_w)}, mode {observed.mode}"
-        )
+        sentence = _sentence(told, outcomes, plan.notes) or self._nothing_done(observed, plan)
         self._publish(observed, plan, sentence)
         self._keep_books(observed)
         return sentence
+
+    def _nothing_done(self, observed: Observed, plan: Plan) -> str:
+        site = plan.loads[self.site.graph.site.name]
+        away = ", the ledger is away" if self.observe.blind else ""
+        return (
+            f"no action{away}: {watts(site.draw.seen_w)} drawn and {watts(site.committed_w)}"
+            f" committed of {watts(site.layer.safe_w)}, mode {observed.mode}"
+        )
 
     def _publish(self, observed: Observed, plan: Plan, sentence: str) -> None:
         # Seconds since 1970 grow over restarts as well, so a generation is never used twice.
@@ -196,7 +219,7 @@ class Cycle:
             self.site,
             plan,
             observed.view,
-            mode=observed.mode,
+            mode=_told_mode(observed),
             generation=self.generation,
             now=self.clock.now(),
         )
@@ -211,6 +234,13 @@ class Cycle:
             log.debug("books wait: %s", away)
         except OSError as unreadable:
             log.warning("verdicts wait in their spool: %s", unreadable)
+
+
+def _told_mode(observed: Observed) -> Mode:
+    """What the hook is to do. Before Slurm has read the layers it refuses every token."""
+    if observed.mode is Mode.ENFORCE and not observed.tokens_enforced:
+        return Mode.OBSERVE
+    return observed.mode
 
 
 def _not_shed(outcomes: Sequence[Outcome]) -> set[int]:

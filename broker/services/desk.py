@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from broker.domain.cluster import JobState
 from broker.domain.errors import BadRequest, BrokerError, NotAllowed
@@ -125,7 +125,7 @@ class Desk:
     def _broker_row(self) -> Row:
         picture = self.picture()
         return {
-            "mode": picture.state.mode if picture else None,
+            "mode": str(picture.observed.mode) if picture else None,
             "leader": self.leader(),
             "generation": picture.state.generation if picture else None,
             "cycle_s": self.cycle_s,
@@ -213,14 +213,16 @@ class Desk:
         return wanted, request.number("nodes")
 
     def _busy_until(self) -> Mapping[str, datetime]:
-        """Nodes in use. How long nobody can know: limits change, so they count as busy for good."""
-        never = datetime.max.replace(tzinfo=self.clock.now().tzinfo)
-        return {
-            name: never
-            for job in self._seen().observed.view.jobs.values()
-            if job.state.holds_nodes and job.state is not JobState.COMPLETING
-            for name in job.nodes
-        }
+        """Until when nodes are in use, by their jobs' time limits; unusable ones for good."""
+        never = datetime.max.replace(tzinfo=UTC)
+        view = self._seen().observed.view
+        busy = {name: never for name, node in view.nodes.items() if not node.usable}
+        for job in view.jobs.values():
+            if not job.state.holds_nodes or job.state is JobState.COMPLETING:
+                continue
+            for name in job.nodes:
+                busy[name] = max(job.ends_by or never, busy.get(name, job.ends_by or never))
+        return busy
 
     def _delete(self, request: Request) -> Answer:
         self._permit(request)

@@ -51,10 +51,11 @@ class Observe:
         except StoreUnavailable as error:
             if not self._read_once:
                 raise
-            self.blind = str(error)
+            self._say(str(error))
         else:
             self._mode, self._reservations, self._telemetry = mode, reservations, telemetry
-            self._read_once, self.blind = True, ""
+            self._read_once = True
+            self._say("")
         return Observed(
             now=now,
             mode=self._mode or self.default_mode,
@@ -63,3 +64,11 @@ class Observe:
             reservations=self._reservations,
             tokens_enforced=tokens_enforced,
         )
+
+    def _say(self, blind: str) -> None:
+        """Log an outage once, and its end once."""
+        if blind and not self.blind:
+            log.error("the ledger is away, jobs and limits are watched without it: %s", blind)
+        if self.blind and not blind:
+            log.info("the ledger is back")
+        self.blind = blind

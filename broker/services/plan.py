@@ -26,6 +26,7 @@ from broker.domain.draw import assess_draw, node_draw_w
 from broker.domain.fence import plan_fence
 from broker.domain.ladder import Shed, plan_ladder
 from broker.domain.load import LayerLoad, assess_loads, tokens_by_node
+from broker.domain.marks import instant, marked, notice_until, shed_by_us, stamp, unmarked
 from broker.domain.power_graph import PowerGraph
 from broker.domain.reservation import PowerReservation, next_state
 from broker.domain.rules import Rules
@@ -33,6 +34,7 @@ from broker.domain.settle import charge_of
 from broker.domain.switches import Mode
 from broker.domain.tokens import Pool, compile_layers, grant_pools
 from broker.domain.units import watts
+from broker.services.give_way import plan_ways, still_makes_way
 
 FENCE_PREFIX = "pw-fence-"
 OURS_PREFIX = "pw-"
@@ -53,6 +55,8 @@ class Observed:
     telemetry: Telemetry
     reservations: tuple[PowerReservation, ...]  #: open ones
     tokens_enforced: bool  #: has slurmctld read our layers?
+    #: what they say, watts by layer; None: just what is planned
+    compiled: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,12 @@ class Memory:
     """What one cycle tells the next. All of it can be lost: Slurm and the ledger keep the rest."""
 
     last_charge: Mapping[str, int] = field(default_factory=dict)  #: tokens by node, last seen
+    #: Most tokens by node, and when it held so many last: meters show it for some time.
+    lately: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
     last_over: Mapping[str, datetime] = field(default_factory=dict)  #: by layer
     fence_needed: Mapping[str, datetime] = field(default_factory=dict)  #: by rack, last time
     under_way: tuple[Shed, ...] = ()
+    helped: Mapping[int, datetime] = field(default_factory=dict)  #: hot jobs others made way for
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +106,14 @@ def plan_tokens(
     if observed.mode is not Mode.ENFORCE:
         return KeepTokenLayers(f"mode is {observed.mode}", ()), ()
     tokens = tokens_by_node(graph, list(observed.view.jobs.values()), {})
-    pools = grant_pools(graph, in_force(observed, rules), tokens)
+    pools = grant_pools(graph, in_force(observed, rules), tokens, kept=observed.compiled)
     names = ", ".join(
         f"{pool.reservation.name} {watts(pool.granted_w)} of {watts(pool.reservation.tokens_w)}"
         for pool in pools
     )
     because = f"reservations in force: {names}" if pools else "the inventory's layers"
     # slurmctld would refuse the whole file for one node that it does not know.
-    layers = compile_layers(graph, pools, observed.view.nodes)
+    layers = compile_layers(graph, pools, observed.view.nodes, tokens)
     return KeepTokenLayers(because, layers), pools
 
 
@@ -120,14 +127,16 @@ def plan_cycle(
     """Everything but the token layers, which are kept first (plan_tokens)."""
     silent = _silent_nodes(graph, observed, memory, rules)
     draws = assess_draw(graph, observed.telemetry, now=observed.now, rules=rules)
+    memory = replace(memory, lately=_lately(graph, observed, memory, rules))
     loads = assess_loads(
         graph,
         observed.view,
         draws,
-        [pool.reservation for pool in pools],
+        [_promised(pool, observed) for pool in pools],
         silent,
         now=observed.now,
         rules=rules,
+        lately={name: tokens_w for name, (tokens_w, _) in memory.lately.items()},
     )
     memory = _remember(graph, observed, memory, loads, rules)
     if observed.mode is Mode.OFF:
@@ -136,9 +145,21 @@ def plan_cycle(
     before = memory.under_way
     fences, fenced, memory = _plan_fences(graph, observed, memory, rules, loads, pools)
     ladder, notes, memory = _plan_ladder(graph, observed, memory, rules, loads)
+    ways, helped = plan_ways(
+        graph,
+        observed.view,
+        loads,
+        memory.helped,
+        free=free_nodes(graph, observed.view, pools),
+        fenced=fenced,
+        now=observed.now,
+        rules=rules,
+    )
+    memory = replace(memory, helped=helped)
     actions: list[Action] = [
         *fences,
         *ladder,
+        *ways,
         *_plan_give_back(observed, memory, rules, loads),
         *_plan_charges(graph, observed, rules),
         *_plan_reservations(observed, rules, pools),
@@ -150,11 +171,17 @@ def plan_cycle(
             loads,
             tuple(pools),
             {},
-            (*(f"would {_told(action)}" for action in fences + ladder), *notes),
+            (*(f"would {_told(action)}" for action in (*fences, *ladder, *ways)), *notes),
             # Nothing was done, so nothing is under way.
             replace(memory, under_way=before),
         )
     return Plan(tuple(actions), loads, tuple(pools), fenced, notes, memory)
+
+
+def _promised(pool: Pool, observed: Observed) -> PowerReservation:
+    """A reservation with the watts that can really come of it: Slurm hands out no more."""
+    compiled_w = (observed.compiled or {}).get(pool.reservation.slurm_name, 0)
+    return replace(pool.reservation, tokens_w=max(pool.granted_w, compiled_w))
 
 
 def _silent_nodes(
@@ -173,6 +200,23 @@ def _silent_nodes(
         if draw_w is None or draw_w > node.type.idle_w * _DARK_ABOVE_IDLE:
             silent[name] = memory.last_charge.get(name, node.type.tokens_max_w)
     return silent
+
+
+def _lately(
+    graph: PowerGraph, observed: Observed, memory: Memory, rules: Rules
+) -> Mapping[str, tuple[int, datetime]]:
+    """The most tokens that each node held since the readings that count were taken.
+
+    Without it every job's end would look like draw that nobody was charged for, and be fenced.
+    """
+    now = observed.now
+    tokens = tokens_by_node(graph, list(observed.view.jobs.values()), {})
+    found = {name: (tokens_w, now) for name, tokens_w in tokens.items()}
+    for name, (tokens_w, at) in memory.lately.items():
+        fresh = timedelta(0) <= now - at < rules.stale_after
+        if fresh and tokens_w > tokens.get(name, 0):
+            found[name] = tokens_w, at
+    return found
 
 
 def _remember(
@@ -219,7 +263,7 @@ def _under_way(
         if job.job_id in remembered or job.state is JobState.RUNNING:
             continue
         marks = job.admitted
-        at, layer = _instant(marks.get("shed_at")), graph.layers.get(str(marks.get("shed_from")))
+        at, layer = instant(marks.get("shed_at")), graph.layers.get(str(marks.get("shed_from")))
         relief_w = marks.get("shed_w")
         if marks.get("held") is True and at and layer and isinstance(relief_w, int) and fresh(at):
             kept.append(Shed(job.job_id, layer.nodes, relief_w, at))
@@ -314,7 +358,7 @@ def _plan_ladder(
 ) -> tuple[list[Action], tuple[str, ...], Memory]:
     now = observed.now
     jobs = [job for job in observed.view.jobs.values() if job.state is JobState.RUNNING]
-    warned = {job.job_id: until for job in jobs if (until := _notice_until(job)) is not None}
+    warned = {job.job_id: until for job in jobs if (until := notice_until(job)) is not None}
     ladder = plan_ladder(
         list(loads.values()),
         jobs,
@@ -330,10 +374,10 @@ def _plan_ladder(
             step.job.job_id,
             step.layer,
             step.relief_w,
-            _marked(
+            marked(
                 step.job,
                 held=True,
-                shed_at=_stamp(now),
+                shed_at=stamp(now),
                 shed_w=step.relief_w,
                 shed_from=step.layer,
                 because=step.because,
@@ -346,7 +390,7 @@ def _plan_ladder(
         NotifyJob(
             f"{step.because}; notice until {until:%H:%M:%S} UTC",
             step.job.job_id,
-            _marked(step.job, notice_until=_stamp(until), because=step.because),
+            marked(step.job, notice_until=stamp(until), because=step.because),
         )
         for step in ladder.warn
     ]
@@ -378,47 +422,17 @@ def _plan_give_back(
     if not calm:
         return []
     return [
-        GiveBack("every layer is within its limit again", job.job_id, _unmarked(job))
+        GiveBack("every layer is within its limit again", job.job_id, unmarked(job))
         for job in observed.view.jobs.values()
-        if _shed_by_us(job)
+        if shed_by_us(job)
+        # One without tokens is charged first, or it would start for nothing.
+        if job.tokens_w_per_node is not None or not rules.carries_power(job.partition)
         # The mark remembers for a broker that was restarted and does not.
         if not timedelta(0)
-        <= observed.now - (_instant(job.admitted.get("shed_at")) or _LONG_AGO)
+        <= observed.now - (instant(job.admitted.get("shed_at")) or _LONG_AGO)
         < rules.give_back_after
+        if not still_makes_way(observed.view, job, now=observed.now)
     ]
-
-
-def _shed_by_us(job: SlurmJob) -> bool:
-    return job.held and job.admitted.get("held") is True
-
-
-def _marked(job: SlurmJob, **marks: object) -> str:
-    return json.dumps({**job.admitted, "v": 1, **marks}, separators=(",", ":"))
-
-
-def _unmarked(job: SlurmJob) -> str:
-    gone = {"held", "shed_at", "shed_w", "shed_from", "notice_until", "because"}
-    return json.dumps(
-        {key: value for key, value in job.admitted.items() if key not in gone},
-        separators=(",", ":"),
-    )
-
-
-def _stamp(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")
-
-
-def _notice_until(job: SlurmJob) -> datetime | None:
-    return _instant(job.admitted.get("notice_until"))
-
-
-def _instant(text: object) -> datetime | None:
-    """An instant of a mark; None for whatever is none (an operator may have edited it)."""
-    try:
-        at = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return at if at.tzinfo is not None else None
 
 
 # -- charges, reservations, standing down ---------------------------------------------------------
@@ -426,6 +440,9 @@ def _instant(text: object) -> datetime | None:
 
 def _plan_charges(graph: PowerGraph, observed: Observed, rules: Rules) -> list[Action]:
     """Jobs in a lane that carry no tokens: found at install, or accepted while blind."""
+    if not observed.tokens_enforced:
+        # Slurm does not know the licence before it has read the layers, and would refuse.
+        return []
     actions: list[Action] = []
     for job in observed.view.jobs.values():
         if job.state not in {JobState.PENDING, JobState.RUNNING}:
@@ -436,10 +453,27 @@ def _plan_charges(graph: PowerGraph, observed: Observed, rules: Rules) -> list[A
             actions.append(
                 ChargeJob(because, job.job_id, charge.tokens_w_per_node, charge.admin_comment)
             )
+        elif _changed_by_owner(job):
+            charge = charge_of(job, graph, rules)
+            if charge.tokens_w_per_node == job.tokens_w_per_node:
+                because = f"job {job.job_id} was changed: {charge.because}"
+                actions.append(
+                    ChargeJob(because, job.job_id, charge.tokens_w_per_node, charge.admin_comment)
+                )
         elif _held_blind(job):
             because = f"job {job.job_id} was held while the broker's state was missing"
             actions.append(GiveBack(because, job.job_id, _seen_at_last(job)))
     return actions
+
+
+def _changed_by_owner(job: SlurmJob) -> bool:
+    """Do its tokens tell of another envelope than its admin_comment?
+
+    The modify hook rewrites the tokens of a pending job; the comment it may not, for Slurm would
+    refuse the owner's whole update ("Access denied").
+    """
+    told = job.admitted.get("tokens_w_per_node")
+    return job.state is JobState.PENDING and told is not None and told != job.tokens_w_per_node
 
 
 def _held_blind(job: SlurmJob) -> bool:
@@ -497,7 +531,7 @@ def _stand_down(observed: Observed) -> list[Action]:
     jobs = [j for j in observed.view.jobs.values() if j.state in _CAN_BE_CHANGED]
     return [
         *(StripTokens(because, job.job_id) for job in jobs if job.tokens_w_per_node is not None),
-        *(GiveBack(because, job.job_id, _unmarked(job)) for job in jobs if _shed_by_us(job)),
+        *(GiveBack(because, job.job_id, unmarked(job)) for job in jobs if shed_by_us(job)),
         *(GiveBack(because, job.job_id, _seen_at_last(job)) for job in jobs if _held_blind(job)),
         *(SetFence(because, rack, ()) for rack in fences_in(observed.view)),
         *(

@@ -28,7 +28,6 @@ class Site:
     cluster: str
     graph: PowerGraph
     rules: Rules
-    classes: tuple[told.PowerClass, ...]
     switches: told.Switches
     admins: tuple[str, ...]
 
@@ -56,7 +55,7 @@ def admission_state(
             _layer(site.graph, plan.loads[layer.name], open_nodes, fenced)
             for layer in site.graph.layers.values()
         ),
-        classes=site.classes,
+        classes=site.rules.classes,
         reservations=_pools(site.graph, plan.pools, view, fenced),
         admins=site.admins,
         switches=site.switches,
@@ -91,7 +90,7 @@ def charge_w(site: Site, job: SlurmJob) -> int:
         return charge_w
     per_node_w = job.tokens_w_per_node
     if per_node_w is None:
-        per_node_w = charge_of(job, site.graph, site.rules, site.classes).tokens_w_per_node
+        per_node_w = charge_of(job, site.graph, site.rules).tokens_w_per_node
     types = [site.graph.nodes[name].type for name in job.nodes if name in site.graph.nodes]
     if len(types) == nodes:
         return sum(per_node_w + each.idle_w for each in types)

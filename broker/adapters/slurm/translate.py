@@ -120,6 +120,7 @@ def _job(found: Any) -> SlurmJob:
         # A waiting job's start is backfill's guess, not a fact.
         started_at=None if state is JobState.PENDING else started_at,
         ended_at=_time(found.end_time) if state is JobState.ENDED else None,
+        ends_by=_time(found.end_time) if state is JobState.RUNNING else None,
         array_job_id=found.array_id,
         array_task_id=_array_task(found),
     )

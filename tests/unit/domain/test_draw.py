@@ -78,12 +78,12 @@ CASES = {
             a_reading("r1.A", 90_000, quality="implausible"),
         ],
         22_000,
-        107_000,
+        NAMEPLATE_W,
         False,
         0,
     ),
     "an implausibly high reading of a lost feed": Case(
-        [a_reading("r1.A", 90_000, quality="implausible")], 17_000, 107_000
+        [a_reading("r1.A", 90_000, quality="implausible")], 17_000, NAMEPLATE_W
     ),
     "an implausibly low reading makes no room": Case(
         [
