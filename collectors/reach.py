@@ -35,7 +35,7 @@ def meter_reader(
     if meter.scheme == "nvml":
         from collectors.nvml import NvmlReader
 
-        return NvmlReader(meter, last_good_w=last_good_w)
+        return NvmlReader(meter, timeout_s=timeout_s, last_good_w=last_good_w)
     from collectors.redfish import RedfishReader
     from collectors.transport.http import HttpTarget, HttpTransport
 

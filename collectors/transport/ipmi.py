@@ -12,6 +12,7 @@ from typing import Any
 
 from collectors.devices import Bmc
 from collectors.secrets import Login
+from collectors.transport.ipmi_cipher import warn_of_cipher_zero
 
 log = logging.getLogger("powercollectord")
 
@@ -38,6 +39,15 @@ async def run_worker(
     stopping: asyncio.Event,
 ) -> None:
     """Keep one worker polling these BMCs (each with its phase in s) until told to stop."""
+    async with asyncio.TaskGroup() as tasks:
+        checking = tasks.create_task(warn_of_cipher_zero([bmc for bmc, _ in bmcs]))
+        await _keep_running(bmcs, access, heard, stopping)
+        checking.cancel()
+
+
+async def _keep_running(
+    bmcs: Sequence[tuple[Bmc, float]], access: IpmiAccess, heard: Heard, stopping: asyncio.Event
+) -> None:
     while not stopping.is_set():
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", __name__ + "_worker", stdin=PIPE, stdout=PIPE

@@ -43,6 +43,7 @@ class Bmc:
     asked: bool = False
     misses: int = 0
     trouble: str = "no answer to the login yet"
+    garbage: str = ""  #: what pyghmi made of its last packets
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Worker:
         if bmc.asked:
             bmc.trouble = f"timed out after {self.interval_s:g} s"
         if bmc.misses or bmc.asked or bmc.session is not None:
-            _say({"device": bmc.name, "missed": bmc.trouble})
+            _say({"device": bmc.name, "missed": bmc.trouble + bmc.garbage})
         bmc.misses += 1
         if bmc.asked and bmc.misses >= _ABANDON_AFTER_MISSES:
             # pyghmi goes on retrying for 10 s and more; a BMC that restarted wants a new login.
@@ -123,7 +124,7 @@ class Worker:
                 bmc.session = None
                 bmc.trouble = f"session lost: {response.get('error', 'timeout')}"
                 return
-            bmc.misses = 0
+            bmc.misses, bmc.garbage = 0, ""
             code, data = response["code"], bytes(response["data"]).hex()
             _say({"device": bmc.name, "at_us": at_us, "code": code, "data": data})
 
@@ -145,12 +146,36 @@ class Worker:
         if all(each.session is None for each in self.bmcs):
             time.sleep(max(delay_s, 0))  # pyghmi cannot wait before its first session
             return
-        Session.wait_for_rsp(min(max(delay_s, 0), _LONGEST_WAIT_S))
+        try:
+            Session.wait_for_rsp(min(max(delay_s, 0), _LONGEST_WAIT_S))
+        except Exception as why:
+            # pyghmi at odds with one BMC must not cost the others their turns.
+            print(f"ipmi worker: {type(why).__name__}: {why}", file=sys.stderr)
+            time.sleep(_LONGEST_WAIT_S)
+
+    def heard_garbage(self, session: Any, why: Exception) -> None:
+        for bmc in self.bmcs:
+            if bmc.session is session:
+                bmc.garbage = f", answers garbage ({type(why).__name__})"
 
     def _wait_for_the_last_answers(self) -> None:
         deadline = time.monotonic() + self.timeout_s
         while any(each.asked for each in self.bmcs) and time.monotonic() < deadline:
             self._wait(_LONGEST_WAIT_S)
+
+
+def _survive_garbage(worker: Worker) -> None:
+    """pyghmi unpacks what it gets unchecked: half a packet of one BMC would end the worker."""
+    process = Session.process_pktqueue
+
+    def guarded(session: Any) -> None:
+        while session.pktqueue:
+            try:
+                process(session)
+            except Exception as why:
+                worker.heard_garbage(session, why)
+
+    Session.process_pktqueue = guarded
 
 
 def _say(message: Mapping[str, object]) -> None:
@@ -178,6 +203,8 @@ def main() -> None:
         for b in told["bmcs"]
     ]
     worker = Worker(interval_s, told["timeout_s"], bmcs)
+
+    _survive_garbage(worker)
 
     def stop(*_: object) -> None:
         worker.stopping = True
