@@ -73,6 +73,12 @@ class ControlSection(Section):
     meter_tolerance: Decimal = Field(
         Decimal("0.02"), ge=0, lt=1, description="share of the limit that meters may be wrong by"
     )
+    bmcs_within: Decimal = Field(
+        Decimal("0.10"), gt=0, lt=1, description="share that the sum of a rack's BMCs may be off by"
+    )
+    conversion_loss_most: Decimal = Field(
+        Decimal("0.08"), ge=0, lt=1, description="share of a PDU's watts that no BMC sees"
+    )
     job_start_s: PositiveInt = Field(
         30, le=_DAY_S, description="a job younger than this is still starting"
     )

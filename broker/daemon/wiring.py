@@ -57,6 +57,8 @@ def rules_of(settings: Settings) -> Rules:
         over_limit_polls=control.over_limit_polls,
         feeds_agree_within=control.feeds_agree_within,
         meter_tolerance=control.meter_tolerance,
+        bmcs_within=control.bmcs_within,
+        conversion_loss_most=control.conversion_loss_most,
         job_start=timedelta(seconds=control.job_start_s),
         shed_settle=timedelta(seconds=control.shed_settle_s),
         give_back_after=timedelta(seconds=control.give_back_after_s),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broker.domain.cluster import Reading, Telemetry
+from broker.domain.crosscheck import lying_meters
 from broker.domain.power_graph import Layer, LayerKind, PowerGraph
 from broker.domain.rules import Rules
 
@@ -58,12 +59,16 @@ def _rack_draw(
     lost: list[str] = []
     alarm_w = 0
     last_words: list[datetime] = []
+    liars = lying_meters(graph, rack, _shown(graph, rack, telemetry, now, rules), rules)
     for pdu in rack.pdus:
         readings = telemetry.readings.get(pdu, ())
         good = _believed(readings, now, rules)
         last_words += [each.polled_at for each in good[-1:]]
         if not good or now - good[-1].polled_at > rules.stale_after:
             lost.append(_why_lost(pdu, readings, good, now))
+            continue
+        if pdu in liars:
+            lost.append(liars[pdu])
             continue
         histories.append(good)
         alarm_w += max(_implausibly_high(readings), _power_w(good[-1]))
@@ -82,6 +87,18 @@ def _rack_draw(
         lost=tuple(lost),
         oldest_at=min(last_words, default=None),
     )
+
+
+def _shown(
+    graph: PowerGraph, rack: Layer, telemetry: Telemetry, now: datetime, rules: Rules
+) -> Mapping[str, list[int]]:
+    """The believable watts of the last polls, of each meter of the rack that is seen."""
+    shown = {}
+    for device in (*rack.pdus, *(graph.nodes[name].bmc for name in rack.nodes)):
+        good = _believed(telemetry.readings.get(device, ()), now, rules)
+        if good and now - good[-1].polled_at <= rules.stale_after:
+            shown[device] = [_power_w(each) for each in good]
+    return shown
 
 
 def _believed(readings: tuple[Reading, ...], now: datetime, rules: Rules) -> list[Reading]:

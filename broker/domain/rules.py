@@ -33,6 +33,8 @@ class Rules:
     over_limit_polls: int = 2
     feeds_agree_within: Decimal = Decimal("0.15")
     meter_tolerance: Decimal = Decimal("0.02")
+    bmcs_within: Decimal = Decimal("0.10")
+    conversion_loss_most: Decimal = Decimal("0.08")
     job_start: timedelta = timedelta(seconds=30)
     shed_settle: timedelta = timedelta(seconds=10)
     give_back_after: timedelta = timedelta(seconds=20)
