@@ -15,6 +15,8 @@ useradd --create-home --uid 1002 --shell /bin/bash bob
 
 # Debian's one slurmd is replaced by sixteen; the others are started by tests/lab/boot, once configured.
 systemctl disable --quiet slurmd slurmctld slurmdbd mariadb
+# The tests start agents of their own, on ports of their own; the PDUs have 161.
+systemctl mask --quiet snmpd
 systemctl mask --quiet dev-hugepages.mount apt-daily.timer apt-daily-upgrade.timer
 cat >/etc/mysql/mariadb.conf.d/99-lab.cnf <<'CNF'
 [mariadbd]
