@@ -87,7 +87,7 @@ def _whole_number(raw: object) -> int | None:
     if isinstance(raw, bool):
         return None
     if isinstance(raw, int):
-        return raw
+        return raw if raw.bit_length() <= 64 else None
     if isinstance(raw, float) and math.isfinite(raw) and raw.is_integer():
         return int(raw)
     return None
@@ -98,6 +98,8 @@ def _scaled(whole: int, scale: Decimal) -> int:
 
 
 def _short(raw: object) -> str:
+    if isinstance(raw, int) and raw.bit_length() > 64:
+        return f"a number of {raw.bit_length()} bits"  # Python refuses to print the longest
     text = repr(raw)
     return text if len(text) <= 40 else text[:37] + "..."
 

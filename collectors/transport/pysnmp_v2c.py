@@ -2,6 +2,7 @@
 """pysnmp's small architecture: v2c only, a third of the CPU of the full one."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from pysnmp.carrier.asyncio.dgram.udp import UdpAsyncioTransport
@@ -45,7 +46,10 @@ class V2cAsker:
         return answer
 
     def close(self) -> None:
-        self._dispatcher.close()
+        # pysnmp 7.1 tells a request under way of its end with an argument too few; by then all
+        # sockets are closed.
+        with suppress(TypeError):
+            self._dispatcher.close()
 
     async def _where(self) -> Any:
         if self._agent is None:

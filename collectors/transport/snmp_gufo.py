@@ -107,8 +107,9 @@ class GufoTransport:
             raise NoAnswer(why.strerror or str(why)) from why
         except BaseException as why:
             # gufo 0.13 panics in Rust on some garbage (1400 bytes of 0xff); a panic is no Exception
-            # in Python and would end the collector, every device with it.
-            if type(why).__name__ != "PanicException":
+            # in Python and would end the collector, every device with it. On other garbage it
+            # raises a bare RuntimeError.
+            if type(why).__name__ not in ("PanicException", "RuntimeError"):
                 raise
             self._session = None
             raise NoAnswer("answered with garbage") from why

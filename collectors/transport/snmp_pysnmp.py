@@ -2,7 +2,7 @@
 """SNMP through pysnmp: the second engine, for odd agents. Dear: 1 ms of CPU and more per poll."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 from pysnmp.proto import rfc1902, rfc1905
@@ -11,15 +11,18 @@ from pysnmp.proto.api import v2c
 from collectors.transport import WALK_AT_MOST, NoAnswer, SnmpTarget
 from collectors.transport.walk import ATTEMPTS, MOST_S, Walk
 
+_PATIENCE = 2.0  #: of our timeouts, until pysnmp is not waited for
 _ABSENT = (rfc1905.NoSuchObject, rfc1905.NoSuchInstance, rfc1905.EndOfMibView)
+
+_Outcome = tuple[Any, Any, Any, Any]  #: error, status, index, bindings
 
 
 class _Asker(Protocol):
     """One of pysnmp's two architectures; both answer (error, status, index, bindings)."""
 
-    async def get(self, oids: Sequence[str]) -> tuple[Any, Any, Any, Any]: ...
+    async def get(self, oids: Sequence[str]) -> _Outcome: ...
 
-    async def bulk(self, oid: str) -> tuple[Any, Any, Any, Any]: ...
+    async def bulk(self, oid: str) -> _Outcome: ...
 
     def close(self) -> None: ...
 
@@ -32,7 +35,7 @@ class PysnmpTransport:
 
     async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
         """One GET without retries."""
-        error, status, _, bindings = await self._opened().get(oids)
+        error, status, _, bindings = await self._ended(self._opened().get(oids))
         if error and self._known and self._target.user:
             # An agent that restarted has another clock, and pysnmp never asks for it again.
             self.close()
@@ -61,7 +64,7 @@ class PysnmpTransport:
 
     async def _walk_on(self, walk: Walk, after: str) -> bool:
         for _ in range(ATTEMPTS):
-            error, status, _, bindings = await self._opened().bulk(after)
+            error, status, _, bindings = await self._ended(self._opened().bulk(after))
             if not error:
                 break
         self._refuse(error, status)
@@ -71,6 +74,15 @@ class PysnmpTransport:
                 return False
             on = True
         return on
+
+    async def _ended(self, asking: Awaitable[_Outcome]) -> _Outcome:
+        """pysnmp 7.1 forgets a request whose answer it cannot decode, its timeout included."""
+        try:
+            async with asyncio.timeout(_PATIENCE * self._target.timeout_s):
+                return await asking
+        except TimeoutError as why:
+            self.close()
+            raise NoAnswer("answered with garbage") from why
 
     def _refuse(self, error: object, status: Any) -> None:
         if error and type(error).__name__ == "RequestTimedOut":
