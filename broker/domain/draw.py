@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from broker.domain.cluster import Reading, Telemetry
@@ -28,6 +28,8 @@ class LayerDraw:
     feeds_agree: bool  #: the meters confirm each other, so one poll is enough to act
     lost: tuple[str, ...]  #: why a part is not seen, a sentence each
     oldest_at: datetime | None  #: time of the oldest last believable reading of a meter
+    #: meters of a rack that lie by what the others show, each with the reason
+    liars: Mapping[str, str] = field(default_factory=dict)
 
     def confirmed_above(self, limit_w: int) -> bool:
         """Is it above the limit poll after poll, or by two meters that agree?"""
@@ -86,6 +88,7 @@ def _rack_draw(
         and _agree(powers, rules),
         lost=tuple(lost),
         oldest_at=min(last_words, default=None),
+        liars=liars,
     )
 
 

@@ -16,7 +16,7 @@ from broker.domain.showback import Tariff
 from broker.domain.switches import Mode
 from broker.domain.units import watts
 from broker.services.cycle import Picture
-from broker.services.devices import device_rows, feed_rows, sensor_rows
+from broker.services.devices import device_rows, doubted, feed_rows, sensor_rows
 from broker.services.explain import explain
 from broker.services.feasible import feasible
 from broker.services.listing import (
@@ -30,7 +30,7 @@ from broker.services.listing import (
     reservation_rows,
 )
 from broker.services.messages import Answer, Request, shown
-from broker.services.ports import Clock, Store
+from broker.services.ports import Clock, DeviceState, Store
 from broker.services.publish import Site
 from broker.services.report import report_showback
 
@@ -75,11 +75,11 @@ class Desk:
             case "node":
                 return node_rows(self.site, self._seen(), now)
             case "device":
-                return device_rows(self.site.graph, self.store.devices(), now)
+                return device_rows(self.site.graph, self._meters(), now)
             case "sensor":
                 return sensor_rows(self.store.devices(request.texts("device")), now)
             case "feed":
-                return feed_rows(self.site.graph, self.store.devices(), now)
+                return feed_rows(self.site.graph, self._meters(), now)
             case "job":
                 return job_rows(self.site, self._seen())
             case "reservation":
@@ -91,6 +91,12 @@ class Desk:
             case "broker":
                 return [self._broker_row()]
         raise BadRequest(f"nothing is called '{entity}'")
+
+    def _meters(self) -> Sequence[DeviceState]:
+        picture = self.picture()
+        loads = picture.plan.loads.values() if picture else ()
+        liars = {name: why for load in loads for name, why in load.draw.liars.items()}
+        return doubted(self.store.devices(), liars)
 
     def _seen(self) -> Picture:
         picture = self.picture()

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from broker.domain.cluster import Quality
 from broker.domain.errors import BadRequest
 from broker.domain.power_graph import Feed, Layer, PowerGraph
 from broker.services.listing import Row
@@ -24,6 +26,16 @@ _UNITS = {
     "c": "C",
     "percent": "%",
 }
+
+
+def doubted(states: Sequence[DeviceState], liars: Mapping[str, str]) -> list[DeviceState]:
+    """The meters, those that lie by what the others of their rack show marked so."""
+    return [
+        replace(each, quality=Quality.IMPLAUSIBLE.value, note=liars[each.name])
+        if each.name in liars
+        else each
+        for each in states
+    ]
 
 
 def device_rows(graph: PowerGraph, states: Sequence[DeviceState], now: datetime) -> list[Row]:

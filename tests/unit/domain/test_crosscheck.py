@@ -145,4 +145,5 @@ def test_a_rack_with_a_liar_counts_as_its_upper_bound() -> None:
         "r1.B is not believed: it shows 0 W while r1.A shows 20.00 kW and the rack's 4 BMCs add"
         " up to 38.00 kW",
     )
+    assert set(draws["r1"].liars) == {"r1.B"}
     assert not draws["r2"].lost

@@ -15,7 +15,7 @@ from broker.domain.errors import BadRequest
 from broker.domain.power_graph import Feed, PowerGraph
 from broker.domain.showback import Tariff
 from broker.services.desk import Desk
-from broker.services.devices import device_rows, feed_rows, sensor_rows, unit_of
+from broker.services.devices import device_rows, doubted, feed_rows, sensor_rows, unit_of
 from broker.services.messages import Request
 from broker.services.ports import DeviceState
 from broker.services.publish import Site
@@ -71,6 +71,15 @@ def test_a_meter_that_was_taken_out_of_the_inventory_is_said_to_be() -> None:
     row = device_rows(graph(), [a_state("r9.A", note="x")], NOON)[-1]
 
     assert (row["name"], row["rack"], row["note"]) == ("r9.A", None, "not in the inventory; x")
+
+
+def test_a_liar_by_what_the_others_show_is_marked_though_its_reading_looked_good() -> None:
+    marked = doubted([a_state(), a_state("r1.B")], {"r1.B": "r1.B is not believed: because"})
+    first, second, *_ = device_rows(graph(), marked, NOON)
+
+    assert (first["quality"], first["draw_w"], first["note"]) == ("good", 3_000, "")
+    assert (second["quality"], second["draw_w"]) == ("implausible", None)
+    assert second["note"] == "r1.B is not believed: because"
 
 
 def test_feeds_share_the_draw() -> None:
