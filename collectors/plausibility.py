@@ -22,6 +22,7 @@ _FULL_SCALE = frozenset({2**15 - 1, 2**16 - 1})  # W; larger ones are above ever
 _TELLING_W = 200  # less than this, a factor of ten is a fan
 _SLACK_W = 50
 _POLLS_TO_MIND = 3
+_BELIEVED = frozenset({Quality.GOOD, Quality.ESTIMATED})
 _ZERO = "0 W from a device that drew"
 
 
@@ -145,7 +146,7 @@ def judge(
     power_w = reading.active_power_w
     if power_w == 0 and reading.note.startswith(_ZERO):
         reading = replace(reading, quality=Quality.GOOD, note="")
-    if reading.quality is not Quality.GOOD or power_w is None:
+    if reading.quality not in _BELIEVED or power_w is None:
         return reading, history
     electric = electric_of(reading)
     slack_va = electric.slack if electric else 0.0
@@ -180,7 +181,8 @@ def judge(
     history = replace(history, good_w=power_w, good_at_us=reading.polled_at_us)
     doubt = why or late or _why_off(history, reading, power_w, electric)
     if doubt:
-        return replace(reading, quality=Quality.ESTIMATED, note=doubt), history
+        note = "; ".join(each for each in (reading.note, doubt) if each)
+        return replace(reading, quality=Quality.ESTIMATED, note=note), history
     return reading, history
 
 

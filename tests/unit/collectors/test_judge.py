@@ -75,6 +75,12 @@ CASES = {
         Quality.NOT_SUPPORTED,
         "x",
     ),
+    "what is estimated stays so": Case(
+        [replace(a_reading(10_000), quality=ROUGH, note="VA times PF")], ROUGH, "VA times PF"
+    ),
+    "an estimate can be a lie too": Case(
+        [replace(a_reading(-5), quality=ROUGH, note="VA times PF")], BAD, "-5 W is negative"
+    ),
     "a full register": Case([*steady(), a_reading(32_767)], BAD, "largest number"),
     "32,767 W reached by a ramp is just watts": Case([*steady(32_000), a_reading(32_767)], GOOD),
     "zero from a loaded device": Case([*steady(), a_reading(0)], BAD, "0 W from a device that"),
