@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from pysnmp.carrier.asyncio.dgram.udp import UdpAsyncioTransport
 from pysnmp.hlapi.v1arch.asyncio import (
     CommunityData,
     SnmpDispatcher,
+    Udp6TransportTarget,
     UdpTransportTarget,
     bulk_cmd,
     get_cmd,
@@ -16,6 +16,7 @@ from pysnmp.hlapi.v1arch.asyncio import (
 from pysnmp.proto.api import v2c
 
 from collectors.transport import SnmpTarget
+from collectors.transport.address import address_of
 from collectors.transport.walk import ROWS_PER_REQUEST
 
 
@@ -54,19 +55,22 @@ class V2cAsker:
     async def _where(self) -> Any:
         if self._agent is None:
             target = self._target
-            self._agent = await UdpTransportTarget.create(
-                (target.host, target.port), timeout=target.timeout_s, retries=0
+            address = await address_of(target.host)
+            kind = Udp6TransportTarget if ":" in address else UdpTransportTarget
+            self._agent = await kind.create(
+                (address, target.port), timeout=target.timeout_s, retries=0
             )
-            self._agent.PROTO_TRANSPORT = _hears_only(self._agent.transport_address)
+            self._agent.PROTO_TRANSPORT = _hears_only(
+                kind.PROTO_TRANSPORT, self._agent.transport_address
+            )
         return self._agent
 
 
-def _hears_only(agent: tuple[str, int]) -> type[Any]:
+def _hears_only(transport: type[Any], agent: tuple[str, int]) -> type[Any]:
     """pysnmp believes whoever knows the request's number, wherever the answer comes from."""
 
-    class Transport(UdpAsyncioTransport):  # type: ignore[misc]
-        def datagram_received(self, datagram: bytes, sender: Any) -> None:
-            if tuple(sender[:2]) == tuple(agent[:2]):
-                super().datagram_received(datagram, sender)
+    def datagram_received(self: Any, datagram: bytes, sender: Any) -> None:
+        if tuple(sender[:2]) == tuple(agent[:2]):
+            transport.datagram_received(self, datagram, sender)
 
-    return Transport
+    return type("HearsOnly", (transport,), {"datagram_received": datagram_received})

@@ -15,6 +15,7 @@ from pysnmp.hlapi.v3arch.asyncio import (
     ObjectIdentity,
     ObjectType,
     SnmpEngine,
+    Udp6TransportTarget,
     UdpTransportTarget,
     UsmUserData,
     bulk_cmd,
@@ -22,6 +23,7 @@ from pysnmp.hlapi.v3arch.asyncio import (
 )
 
 from collectors.transport import SnmpTarget, SnmpUser
+from collectors.transport.address import address_of
 from collectors.transport.walk import ROWS_PER_REQUEST
 
 _AUTH = {
@@ -41,6 +43,7 @@ class V3Asker:
         self._target = target
         self._engine = SnmpEngine()
         self._user = _user(target.user)
+        self._agent: Any = None
 
     async def get(self, oids: Sequence[str]) -> tuple[Any, Any, Any, Any]:
         asked = [ObjectType(ObjectIdentity(oid)) for oid in oids]
@@ -66,10 +69,14 @@ class V3Asker:
         self._engine.close_dispatcher()
 
     async def _where(self) -> Any:
-        target = self._target
-        return await UdpTransportTarget.create(
-            (target.host, target.port), timeout=target.timeout_s, retries=0
-        )
+        if self._agent is None:
+            target = self._target
+            address = await address_of(target.host)
+            kind = Udp6TransportTarget if ":" in address else UdpTransportTarget
+            self._agent = await kind.create(
+                (address, target.port), timeout=target.timeout_s, retries=0
+            )
+        return self._agent
 
 
 def _user(user: SnmpUser) -> UsmUserData:

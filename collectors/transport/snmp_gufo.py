@@ -21,6 +21,7 @@ from gufo.snmp import (
 from gufo.snmp.aio import SnmpSession
 
 from collectors.transport import WALK_AT_MOST, NoAnswer, SnmpTarget, SnmpUser
+from collectors.transport.address import address_of, is_address
 from collectors.transport.walk import ATTEMPTS, MOST_S, ROWS_PER_REQUEST, Walk
 
 _AUTH = {"MD5": Md5Key, "SHA": Sha1Key, "SHA256": Sha256Key, "SHA512": Sha512Key}
@@ -41,8 +42,9 @@ class GufoTransport:
         try:
             answer = await self._guarded(lambda session: session.get_many(oids))
         except NoAnswer:
-            if self._target.user:
-                # An agent that restarted has another clock, and gufo waits for it in vain.
+            if self._target.user or not is_address(self._target.host):
+                # An agent that restarted has another clock, and gufo waits for it in vain; a name
+                # may have moved to another address.
                 self._session = None
             raise
         if not answer:
@@ -119,15 +121,15 @@ class GufoTransport:
     async def _opened(self) -> SnmpSession:
         stale = time.monotonic() - self._heard_s > _V3_CLOCK_GOOD_FOR_S
         if self._session is None or (self._target.user and stale):
-            session = _session(self._target)
+            session = _session(self._target, await address_of(self._target.host))
             await session.refresh()  # v3: asks the agent's engine ID and clock
             self._session = session
         return self._session
 
 
-def _session(target: SnmpTarget) -> SnmpSession:
+def _session(target: SnmpTarget, address: str) -> SnmpSession:
     return SnmpSession(
-        addr=target.host,
+        addr=address,
         port=target.port,
         community=target.community,
         version=SnmpVersion.v3 if target.user else SnmpVersion.v2c,

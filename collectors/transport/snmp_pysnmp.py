@@ -5,6 +5,8 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
+from pyasn1.error import PyAsn1Error
+from pysnmp.error import PySnmpError
 from pysnmp.proto import rfc1902, rfc1905
 from pysnmp.proto.api import v2c
 
@@ -83,6 +85,9 @@ class PysnmpTransport:
         except TimeoutError as why:
             self.close()
             raise NoAnswer("answered with garbage") from why
+        except (PySnmpError, PyAsn1Error, OSError) as why:
+            self.close()
+            raise NoAnswer(f"could not be asked: {why}") from why
 
     def _refuse(self, error: object, status: Any) -> None:
         if error and type(error).__name__ == "RequestTimedOut":

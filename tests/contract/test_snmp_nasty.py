@@ -9,7 +9,7 @@ import pytest
 from pyasn1.codec.ber import decoder, encoder
 from pysnmp.proto.api import v2c
 
-from collectors.transport import NoAnswer, SnmpTarget, SnmpTransport, snmp_engine
+from collectors.transport import NoAnswer, SnmpTarget, SnmpTransport, SnmpUser, snmp_engine
 
 TIMEOUT_S = 0.3
 ROOT = "1.3.6.1.4.1.9"
@@ -219,3 +219,24 @@ async def test_odd_values_look_the_same_in_both_engines(
     agent.answer = lambda nth: [(f"{ROOT}.1", value)]
 
     assert await transport.get([f"{ROOT}.1"]) == {f"{ROOT}.1": expected}
+
+
+@pytest.mark.parametrize("engine", ["gufo", "pysnmp"])
+async def test_a_name_is_as_good_as_an_address(agent: NastyAgent, engine: str) -> None:
+    agent.answer = lambda nth: numbered(1)
+    port = agent.endpoint.getsockname()[1]
+    transport = snmp_engine(engine)(SnmpTarget("localhost", port, "public", TIMEOUT_S))
+
+    assert await transport.get([f"{ROOT}.1"]) == {f"{ROOT}.1": 1}
+    transport.close()
+
+
+@pytest.mark.parametrize("user", [None, SnmpUser("u", "authauth", "privpriv")], ids=["2c", "3"])
+@pytest.mark.parametrize("engine", ["gufo", "pysnmp"])
+async def test_a_name_nobody_knows_is_no_answer(engine: str, user: SnmpUser | None) -> None:
+    target = SnmpTarget("no-such-host.invalid", 161, "public", 5.0, user)
+    transport = snmp_engine(engine)(target)
+
+    with pytest.raises(NoAnswer, match=r"its name no-such-host\.invalid is not known"):
+        await transport.get([f"{ROOT}.1"])
+    transport.close()
