@@ -14,12 +14,11 @@ import socket
 import struct
 import sys
 import time
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.support import ber
+from tests.support import ber, ber_agent
 
 _DEVICE, _PHASE = "1.3.6.1.4.1.318.1.1.26.4.3.1", "1.3.6.1.4.1.318.1.1.26.6.3.1"
 POWER = f"{_DEVICE}.5.1"
@@ -36,7 +35,6 @@ POLLED = (
 SYS_OBJECT_ID = "1.3.6.1.4.1.318.1.3.4.6"
 VOLTAGE_V, POWER_FACTOR = 230, 0.98
 _RECEIVE_BUFFER = 4 * 2**20
-_BULK_AT_MOST = 100
 _IP_PKTINFO = 8  # not named by Python before 3.12
 _PKTINFO = struct.Struct("=I4s4s")
 
@@ -105,18 +103,21 @@ class Agents:
         self.objects_asked: Counter[int] = Counter()
 
     def answer(self, packet: bytes, address: bytes) -> bytes | None:
-        device = self._device(address)
-        kind, header, request_id, names, repeats = _request(packet)
-        asks_power = kind == ber.GET and self._power in names
+        device, request = self._device(address), ber_agent.parsed(packet)
+        asks_power = request.kind == ber.GET and self._power in request.names
         if asks_power:
             device.asked_at_s.append(time.time())
-            self.objects_asked[len(names)] += 1
-        if device.dead or self._drop and self._random.random() < self._drop:
+            self.objects_asked[len(request.names)] += 1
+        if device.dead or (self._drop and self._random.random() < self._drop):
             return None
-        found = b"".join(self._found(device, kind, names, repeats))
-        body = request_id + b"\x02\x01\x00\x02\x01\x00" + ber.tlv(ber.SEQUENCE, found)
+        at_s = time.time()
+
+        def encode(name: ber.Arcs) -> bytes | None:
+            value = self._encode.get(name)
+            return value(device, at_s) if value else None
+
         device.answered += asks_power
-        return ber.tlv(ber.SEQUENCE, header + ber.tlv(ber.RESPONSE, body))
+        return ber_agent.answer(request, self._order, encode)
 
     def _device(self, address: bytes) -> Device:
         device = self.devices.get(address)
@@ -125,44 +126,6 @@ class Agents:
             dead = bool(self._dead_one_in) and number % self._dead_one_in == 0
             device = self.devices[address] = Device(number, dead)
         return device
-
-    def _found(
-        self, device: Device, kind: int, names: list[ber.Arcs], repeats: int
-    ) -> Iterator[bytes]:
-        at_s = time.time()
-        if kind == ber.GET:
-            for name in names:
-                encode = self._encode.get(name)
-                value = encode(device, at_s) if encode else b"\x81\x00"
-                yield ber.tlv(ber.SEQUENCE, ber.oid(name) + value)
-            return
-        for name in names:
-            for _ in range(repeats):
-                place = bisect_right(self._order, name)
-                if place == len(self._order):
-                    yield ber.tlv(ber.SEQUENCE, ber.oid(name) + b"\x82\x00")
-                    break
-                name = self._order[place]
-                value = self._encode[name](device, at_s)
-                yield ber.tlv(ber.SEQUENCE, ber.oid(name) + value)
-
-
-def _request(packet: bytes) -> tuple[int, bytes, bytes, list[ber.Arcs], int]:
-    """Kind, version and community as sent, request id as sent, names, repetitions."""
-    _, begin, _ = ber.read(packet, 0)
-    _, _, version_end = ber.read(packet, begin)
-    _, _, community_end = ber.read(packet, version_end)
-    kind, at, _ = ber.read(packet, community_end)
-    _, _, id_end = ber.read(packet, at)
-    _, _, first_end = ber.read(packet, id_end)
-    _, second, second_end = ber.read(packet, first_end)
-    repeats = int.from_bytes(packet[second:second_end], "big") if kind == ber.GET_BULK else 1
-    _, list_begin, list_end = ber.read(packet, second_end)
-    names = []
-    for _, inner, _ in ber.children(packet, list_begin, list_end):
-        _, name_begin, name_end = ber.read(packet, inner)
-        names.append(ber.arcs_of(packet[name_begin:name_end]))
-    return kind, packet[begin:community_end], packet[at:id_end], names, min(repeats, _BULK_AT_MOST)
 
 
 def serve(agents: Agents, port: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""BER as SNMP uses it (RFC 3416, X.690), for simulated agents: no library, so a broken one shows."""
+"""BER as SNMP uses it (RFC 3416, X.690), for simulated agents; without a library."""
 
 from collections.abc import Iterator
 
