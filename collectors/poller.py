@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Polls PDUs on a grid of the monotonic clock: a slow device misses its own turn, nobody else's."""
+"""Polls on a grid of the monotonic clock: a slow device misses its own turn, nobody else's."""
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 
 from collectors.reach import Reader
 from collectors.transport import NoAnswer
@@ -21,28 +23,38 @@ def next_turn(now_s: float, *, interval_s: float, phase_s: float) -> float:
     return (now_s - phase_s) // interval_s * interval_s + interval_s + phase_s
 
 
-async def poll_pdu(
+async def poll(
     reader: Reader,
     watch: Watch,
     *,
     interval_s: float,
     phase_s: float,
     stopping: asyncio.Event,
+    may_poll: Callable[[], bool],
 ) -> None:
-    """Poll one PDU until told to stop; a poll under way is waited for, so its answer is kept."""
+    """Poll one device until told to stop; a poll under way is waited for, so its answer is kept."""
     loop = asyncio.get_running_loop()
     while not stopping.is_set():
         turn = next_turn(loop.time(), interval_s=interval_s, phase_s=phase_s)
         if await _stopped_before(stopping, turn - loop.time()):
             break
-        await _poll_once(reader, watch)
-    if (closing := reader.close()) is not None:
+        if may_poll():
+            await _poll_once(reader, watch)
+    closing = reader.close()
+    if closing is not None:
         await closing
 
 
 async def _poll_once(reader: Reader, watch: Watch) -> None:
+    asked_s = time.perf_counter()
     try:
-        watch.answered(await reader.read())
+        reading = await reader.read()
+        watch.identified(getattr(reader, "identity", None))
+        watch.answered(
+            reading,
+            took_s=time.perf_counter() - asked_s,
+            up_time=getattr(reader, "up_time", None),
+        )
     except NoAnswer as why:
         watch.missed(str(why))
     except Exception as why:

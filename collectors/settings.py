@@ -39,6 +39,11 @@ class PollingSection(_Section):
     snmp_engine: Literal["gufo", "pysnmp"] = Field("gufo", description="pysnmp: for odd cases")
     ipmi_processes: int = Field(1, ge=1, le=64, description="worker processes that share the BMCs")
 
+    @property
+    def hold_s(self) -> float:
+        """How long a reading is taken for true when no other follows."""
+        return (self.stale_after_polls + 1) * self.interval_s
+
     @model_validator(mode="after")
     def _a_poll_ends_before_the_next(self) -> Self:
         if self.timeout_s >= self.interval_s:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from collectors.devices import Device
-from collectors.readings import Quality, Reading, Record, Silence
+from collectors.metrics import DeviceMeter
+from collectors.readings import Identity, Quality, Reading, Record, Silence
 
 log = logging.getLogger("powercollectord")
 
@@ -24,9 +25,20 @@ class Watch:
         self._heard_at_us = time.time_ns() // 1000
         self._silent = False
         self._quality = Quality.GOOD
+        self._meter = DeviceMeter(device)
+        self._identity: Identity | None = None
 
-    def answered(self, reading: Reading) -> None:
+    def identified(self, identity: Identity | None) -> None:
+        """What the device is, as its reader found out; recorded once."""
+        if identity is not None and identity != self._identity:
+            self._emit(identity)
+            self._identity = identity
+
+    def answered(
+        self, reading: Reading, *, took_s: float | None = None, up_time: int | None = None
+    ) -> None:
         self._emit(reading)
+        self._meter.answered(reading, took_s)
         if self._silent:
             away_s = (reading.polled_at_us - self._heard_at_us) / 1e6
             log.info("%s: answers again after %.0f s", reading.device, away_s)
@@ -39,13 +51,19 @@ class Watch:
 
     def missed(self, reason: str) -> None:
         self._missed += 1
+        self._meter.missed(reason)
         if self._silent or self._missed < self._stale_after_polls:
             return
         self._silent = True
+        self._meter.silent()
         now_us = time.time_ns() // 1000
         note = f"no answer for {(now_us - self._heard_at_us) / 1e6:.0f} s: {reason}"
         log.warning("%s: %s", self._device.name, note)
         self._emit(Silence(self._device.name, self._device.kind, now_us, self._heard_at_us, note))
+
+    def forget(self) -> None:
+        """The device is another collector's now."""
+        self._meter.forget()
 
 
 def _because(note: str) -> str:

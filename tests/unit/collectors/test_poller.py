@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.poller import next_turn, phases, poll_pdu
+from collectors.poller import next_turn, phases, poll
 from collectors.readings import Quality, Reading
 from collectors.transport import NoAnswer
 
@@ -51,17 +51,47 @@ class Diary:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def answered(self, reading: Reading) -> None:
+    def identified(self, identity: object) -> None:
+        pass
+
+    def answered(self, reading: Reading, **beside: object) -> None:
         self.said.append("answered")
 
     def missed(self, reason: str) -> None:
         self.said.append(reason)
 
 
+async def test_a_collector_that_lost_its_lease_asks_nothing() -> None:
+    stopping, reader = asyncio.Event(), Reader()
+    polling = asyncio.create_task(
+        poll(
+            reader,
+            Diary(),  # type: ignore[arg-type]
+            interval_s=0.01,
+            phase_s=0,
+            stopping=stopping,
+            may_poll=lambda: False,
+        )
+    )
+    await asyncio.sleep(0.1)
+    stopping.set()
+    await polling
+
+    assert reader.polls == 0
+    assert reader.closed
+
+
 async def test_neither_silence_nor_a_bug_ends_the_polling() -> None:
     stopping, diary, reader = asyncio.Event(), Diary(), Reader()
     polling = asyncio.create_task(
-        poll_pdu(reader, diary, interval_s=0.01, phase_s=0, stopping=stopping)  # type: ignore[arg-type]
+        poll(
+            reader,
+            diary,  # type: ignore[arg-type]
+            interval_s=0.01,
+            phase_s=0,
+            stopping=stopping,
+            may_poll=lambda: True,
+        )
     )
 
     async with asyncio.timeout(5):

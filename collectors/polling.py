@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Polls the devices of the shares that are ours now, and no others."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from collectors.bmc import BmcReader, listener
+from collectors.devices import Bmc, Device, Meter, Pdu
+from collectors.pdu import PduReader
+from collectors.poller import phases, poll
+from collectors.reach import Reader, meter_reader, snmp_target
+from collectors.readings import Record
+from collectors.settings import Settings
+from collectors.shard import share_of
+from collectors.sink import last_good_power
+from collectors.transport import SnmpEngine, snmp_engine
+from collectors.transport.ipmi import IpmiAccess, run_worker
+from collectors.watch import Watch
+
+Work = Coroutine[None, None, None]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Devices that are begun and ended together."""
+
+    watches: Sequence[Watch]
+    stopping: asyncio.Event
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def end(self) -> None:
+        """Polls under way are waited for, so that their answers are kept."""
+        self.stopping.set()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+        for each in self.watches:
+            each.forget()
+
+
+class Polling:
+    def __init__(
+        self,
+        settings: Settings,
+        emit: Callable[[Record], None],
+        tasks: asyncio.TaskGroup,
+        may_poll: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._emit = emit
+        self._tasks = tasks
+        self._may_poll = may_poll
+        devices = settings.devices
+        # By the place in the whole inventory: a device keeps its turn whoever polls it.
+        self._phase_s = dict(
+            zip(
+                (each.name for each in devices),
+                phases(len(devices), settings.polling.spread_s),
+                strict=True,
+            )
+        )
+        self._groups: dict[int, _Group] = {}
+        self._bmcs: tuple[Bmc, ...] = ()
+        self._workers: _Group | None = None
+        self._last_good_w: Mapping[str, int] = {}
+
+    async def poll(self, shares: frozenset[int]) -> None:
+        """Poll the devices of these shares from now on; when this returns the others are not."""
+        given_up = [self._groups.pop(each) for each in self._groups.keys() - shares]
+        bmcs = tuple(each for each in self._settings.bmcs if share_of(each.name) in shares)
+        workers = self._workers if bmcs != self._bmcs else None
+        await asyncio.gather(*(each.end() for each in [*given_up, *([workers] if workers else [])]))
+        fresh = shares - self._groups.keys()
+        if fresh:
+            dsn = self._settings.database.dsn
+            self._last_good_w = await asyncio.to_thread(last_good_power, dsn)
+        for share in fresh:
+            self._groups[share] = self._begin(
+                [each for each in polled_from_here(self._settings) if share_of(each.name) == share],
+                self._may_poll,
+            )
+        if bmcs != self._bmcs:
+            self._bmcs = bmcs
+            self._workers = self._begin_workers(bmcs)
+
+    def begin_local(self) -> _Group:
+        """Begin with the GPUs of this node: they are nobody else's, whatever the shares."""
+        local = [each for each in self._settings.meters if each.scheme == "nvml"]
+        return self._begin(local, lambda: True)
+
+    def _begin(self, devices: Sequence[Pdu | Meter], may_poll: Callable[[], bool]) -> _Group:
+        polling, stopping = self._settings.polling, asyncio.Event()
+        group = _Group([self._watch(each) for each in devices], stopping)
+        engine = snmp_engine(polling.snmp_engine)
+        for device, watch in zip(devices, group.watches, strict=True):
+            work = poll(
+                self._reader(device, engine),
+                watch,
+                interval_s=polling.interval_s,
+                phase_s=self._phase_s[device.name],
+                stopping=stopping,
+                may_poll=may_poll,
+            )
+            group.tasks.append(self._tasks.create_task(work))
+        return group
+
+    def _reader(self, device: Pdu | Meter, engine: SnmpEngine) -> Reader:
+        timeout_s, secrets = self._settings.polling.timeout_s, self._settings.secrets
+        last_good_w = self._last_good_w.get(device.name)
+        if isinstance(device, Pdu):
+            transport = engine(snmp_target(device, secrets, timeout_s))
+            return PduReader(device, transport, last_good_w=last_good_w)
+        return meter_reader(device, secrets, timeout_s, last_good_w=last_good_w)
+
+    def _begin_workers(self, bmcs: Sequence[Bmc]) -> _Group:
+        stopping = asyncio.Event()
+        group = _Group([self._watch(each) for each in bmcs], stopping)
+        for work in self._worker_work(bmcs, group.watches, stopping):
+            group.tasks.append(self._tasks.create_task(work))
+        return group
+
+    def _worker_work(
+        self, bmcs: Sequence[Bmc], watches: Sequence[Watch], stopping: asyncio.Event
+    ) -> Iterable[Work]:
+        polling = self._settings.polling
+        access = IpmiAccess(
+            logins={each.name: self._settings.secrets.login(each) for each in bmcs},
+            interval_s=polling.interval_s,
+            timeout_s=polling.timeout_s,
+        )
+        heard = listener(
+            {
+                each.name: BmcReader(each, last_good_w=self._last_good_w.get(each.name))
+                for each in bmcs
+            },
+            {bmc.name: watch for bmc, watch in zip(bmcs, watches, strict=True)},
+        )
+        for nth in range(polling.ipmi_processes):
+            if part := bmcs[nth :: polling.ipmi_processes]:
+                with_phase = [(each, self._phase_s[each.name]) for each in part]
+                yield run_worker(with_phase, access, heard, stopping=stopping)
+
+    def _watch(self, device: Device) -> Watch:
+        stale_after_polls = self._settings.polling.stale_after_polls
+        return Watch(device, stale_after_polls=stale_after_polls, emit=self._emit)
+
+
+def polled_from_here(settings: Settings) -> list[Pdu | Meter]:
+    """What is polled from the event loop and may be polled by any collector."""
+    return [*settings.pdus, *(each for each in settings.meters if each.scheme != "nvml")]
