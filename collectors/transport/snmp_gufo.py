@@ -35,17 +35,21 @@ class GufoTransport:
     def __init__(self, target: SnmpTarget) -> None:
         self._target = target
         self._session: SnmpSession | None = None
+        self._opening: SnmpSession | None = None  #: v3: the last one begun
         self._heard_s = 0.0
 
     async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
         """One GET; get_many leaves out what the agent does not have, as we want it."""
         try:
             answer = await self._guarded(lambda session: session.get_many(oids))
-        except NoAnswer:
+        except NoAnswer as why:
             if self._target.user or not is_address(self._target.host):
                 # An agent that restarted has another clock, and gufo waits for it in vain; a name
                 # may have moved to another address.
                 self._session = None
+            if self._knows_us_but_never_answered() and isinstance(why.__cause__, TimeoutError):
+                # What it cannot decrypt an agent drops without a word (RFC 3414, 3.2).
+                raise NoAnswer(f"{why}, though it is there: is priv_password right?") from why
             raise
         if not answer:
             # gufo 0.13 does not look at the error status (tooBig, genErr): nothing is left then.
@@ -118,10 +122,15 @@ class GufoTransport:
         self._heard_s = time.monotonic()
         return answer
 
+    def _knows_us_but_never_answered(self) -> bool:
+        session = self._opening
+        return session is not None and not self._heard_s and bool(session.get_engine_id())
+
     async def _opened(self) -> SnmpSession:
         stale = time.monotonic() - self._heard_s > _V3_CLOCK_GOOD_FOR_S
         if self._session is None or (self._target.user and stale):
             session = _session(self._target, await address_of(self._target.host))
+            self._opening = session if self._target.user else None
             await session.refresh()  # v3: asks the agent's engine ID and clock
             self._session = session
         return self._session

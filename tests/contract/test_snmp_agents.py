@@ -112,6 +112,22 @@ async def test_a_wrong_secret_is_no_answer_and_is_not_told(
 
 
 @pytest.mark.snmpd
+async def test_a_wrong_privacy_password_is_told_from_an_agent_that_is_away(debian: Agent) -> None:
+    who = replace(user("sha"), priv_password="not-this-one")
+    away, there = (
+        snmp_engine("gufo")(SnmpTarget("127.0.0.1", port, "", 0.5, who))
+        for port in (1, debian.port)
+    )
+
+    with pytest.raises(NoAnswer, match="priv_password"):
+        await there.get([SYS_UP_TIME])
+    with pytest.raises(NoAnswer) as silent:
+        await away.get([SYS_UP_TIME])
+
+    assert "priv_password" not in str(silent.value)
+
+
+@pytest.mark.snmpd
 async def test_an_agent_that_restarts_is_asked_again_without_a_new_collector(
     opens: Opens, tmp_path: Path
 ) -> None:
