@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from collectors.bounds import bounded
 from collectors.devices import Device
 from collectors.energy import Meter, metered, resumed
 from collectors.plausibility import History, Limits, judge
@@ -44,6 +45,7 @@ class Judge:
 
     def __call__(self, reading: Reading, *, up_time: int | None = None) -> Reading:
         """The reading with its quality and its cumulative energy."""
+        reading = bounded(reading)
         judged, self._history = judge(self._history, reading, limits=self._limits, up_time=up_time)
         stored, self._meter = metered(self._meter, judged, most_w=self._limits.ceiling_w)
         return stored
