@@ -16,6 +16,7 @@ from typing import Any
 
 from collectors.bmc import BmcReader
 from collectors.devices import Bmc
+from collectors.quality import Judge
 from collectors.secrets import Login
 from collectors.transport.ipmi import IpmiAccess, run_worker
 from tests.fleet.bmc import SimulatedBmc
@@ -35,13 +36,15 @@ def fuzz_dcmi(*, seed: int, first: int, count: int) -> Findings:
     findings = Findings("dcmi", seed)
     for case in range(first, first + count):
         chance = random.Random(f"{seed}/dcmi/{case}")
-        reader = BmcReader(Bmc("n01.bmc", "bmc", "127.0.0.1", 623, CEILING_W))
+        bmc = Bmc("n01.bmc", "bmc", "127.0.0.1", 623, CEILING_W)
+        reader, judge = BmcReader(bmc), Judge(bmc, interval_s=1.0)
         before_w = None
         begun_s = time.thread_time()
         for _ in range(3):
             code, data = _answer(chance)
             try:
-                reading = reader.read(at_us=time.time_ns() // 1000, code=code, data=data)
+                at_us = time.time_ns() // 1000
+                reading = judge(reader.read(at_us=at_us, code=code, data=data))
                 wrong = wrong_with(reading, ceiling_w=CEILING_W, before_w=before_w)
             except Exception as why:
                 findings.crash(case, why)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from collectors.devices import Meter
+from collectors.quality import Judge
 from collectors.redfish import RedfishReader
 from collectors.transport import NoAnswer
 from collectors.transport.http import HttpTarget, HttpTransport
@@ -182,7 +183,9 @@ def fuzz_redfish(known: list[Tree], *, seed: int, first: int, count: int) -> Fin
             tree = chance.choice(known)
             device = MutatingDevice(tree, chance)
             begun_s = time.thread_time()
-            await _one_case(findings, RedfishReader(_meter(tree), DirectJson(device, chance)), case)
+            meter = _meter(tree)
+            reader = RedfishReader(meter, DirectJson(device, chance))
+            await _one_case(findings, meter, reader, case)
             findings.mutated += device.mutated
             if time.thread_time() - begun_s > HANG_S:
                 findings.problem(case, "hang", f"took {time.thread_time() - begun_s:.1f} s of CPU")
@@ -231,7 +234,7 @@ async def _http_case(findings: Findings, known: list[Tree], case: int) -> None:
     target = HttpTarget("127.0.0.1", port, "operator", "secret", _HTTP_TIMEOUT_S, tls=False)
     reader = RedfishReader(_meter(tree), HttpTransport(target))
     try:
-        await _one_case(findings, reader, case)
+        await _one_case(findings, _meter(tree), reader, case)
     finally:
         await reader.close()
         server.close()
@@ -269,12 +272,12 @@ def _http_answer(asked: bytes, device: MutatingDevice, chance: random.Random) ->
     return head + b"Content-Length: %d\r\n\r\n" % length + body, goes_on
 
 
-async def _one_case(findings: Findings, reader: RedfishReader, case: int) -> None:
-    before_w = None
+async def _one_case(findings: Findings, meter: Meter, reader: RedfishReader, case: int) -> None:
+    before_w, judge = None, Judge(meter, interval_s=1.0)
     for _ in range(_POLLS):
         try:
             async with asyncio.timeout(_READ_AT_MOST_S):
-                reading = await reader.read()
+                reading = judge(await reader.read())
             wrong = wrong_with(reading, ceiling_w=_CEILING_W, before_w=before_w)
         except NoAnswer:
             findings.note("no answer")

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from collectors.devices import Pdu
 from collectors.pdu import PduReader
 from collectors.profile import load_profiles
+from collectors.quality import Judge
 from collectors.readings import Reading
 from collectors.transport import NoAnswer, SnmpTarget, SnmpTransport, snmp_engine
 from tests.fuzz.findings import HANG_S, Findings
@@ -217,12 +218,12 @@ def fuzz_reader(seeds: Sequence[Seed], *, seed: int, first: int, count: int) -> 
 
 
 async def _one_case(findings: Findings, device: Seed, transport: SnmpTransport, case: int) -> None:
-    reader = _reader(device, transport)
+    reader, judge = _reader(device, transport)
     before_w: int | None = None
     for _ in range(_POLLS):
         try:
             async with asyncio.timeout(_READ_AT_MOST_S):
-                reading = await reader.read()
+                reading = judge(await reader.read())
         except NoAnswer:
             findings.note("no answer")
             continue
@@ -250,7 +251,7 @@ def _judged(findings: Findings, case: int, reading: Reading, before_w: int | Non
     return reading.active_power_w if reading.quality.value == "good" else before_w
 
 
-def _reader(device: Seed, transport: SnmpTransport) -> PduReader:
+def _reader(device: Seed, transport: SnmpTransport) -> tuple[PduReader, Judge]:
     profile = _PROFILES[device.profile]
     pdu = Pdu("r1.A", "pdu", "127.0.0.1", 161, CEILING_W, device.profile, profile)
-    return PduReader(pdu, transport)
+    return PduReader(pdu, transport), Judge(pdu, interval_s=1.0)
