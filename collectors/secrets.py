@@ -5,8 +5,10 @@ A device's URL names an entry, never a secret: `ipmi://rack7@HOST` is asked with
 `ipmi://HOST` with [ipmi] itself.
 """
 
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -15,27 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from collectors.devices import Device, Scheme
 from collectors.transport import AuthProtocol, PrivProtocol, SnmpUser
 
-DEFAULT_COMMUNITIES = frozenset({"public", "private", "community", "admin"})
-#: What devices are delivered with, user and password in lower case.
-DEFAULT_LOGINS = frozenset(
-    {
-        ("admin", "admin"),
-        ("admin", "password"),
-        ("admin", "1234"),
-        ("admn", "admn"),
-        ("apc", "apc"),
-        ("root", "calvin"),
-        ("root", "changeme"),
-        ("root", "root"),
-        ("root", "0penbmc"),
-        ("admin", "raritan"),
-        ("admin", "legrand"),
-        ("userid", "passw0rd"),
-        ("administrator", "administrator"),
-        ("administrator", "password"),
-        ("sysadmin", "superuser"),
-    }
-)
+_DELIVERED = Path(__file__).with_name("default_logins.toml")
 
 
 class _Entry(BaseModel):
@@ -172,7 +154,7 @@ def warnings(devices: Iterable[Device], secrets: SecretsFile) -> list[str]:
 def _weaknesses(device: Device, secrets: SecretsFile) -> Iterable[str]:
     match device.scheme:
         case "snmp":
-            if secrets.community(device).lower() in DEFAULT_COMMUNITIES:
+            if secrets.community(device).lower() in _delivered()[0]:
                 yield "SNMP v2c with a default community, which also may write; use snmp3://"
         case "ipmi":
             login = secrets.login(device)
@@ -189,7 +171,15 @@ def _weaknesses(device: Device, secrets: SecretsFile) -> Iterable[str]:
 
 
 def _delivered_with(user: str, password: str) -> bool:
-    return not password or (user.lower(), password.lower()) in DEFAULT_LOGINS
+    return not password or (user.lower(), password.lower()) in _delivered()[1]
+
+
+@cache
+def _delivered() -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+    """Communities and logins that devices come with."""
+    known = tomllib.loads(_DELIVERED.read_text())
+    logins = frozenset((user, password) for user, password in known["logins"])
+    return frozenset(known["communities"]), logins
 
 
 def _names(names: list[str], most: int = 8) -> str:
