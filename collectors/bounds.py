@@ -8,7 +8,7 @@ from collectors.readings import Layout, Reading
 
 #: Least and most by what a name ends in; wide, for they tell garbage, not trouble.
 _BOUNDS = (
-    ("_w", -1e6, 1e6),
+    ("_w", 0.0, 1e6),
     ("_va", 0.0, 1e6),
     ("_a", 0.0, 10_000.0),
     ("_v", 0.0, 100_000.0),
