@@ -9,11 +9,11 @@ from collectors.bmc import BmcReader, listener
 from collectors.devices import Bmc, Device, Meter, Pdu
 from collectors.pdu import PduReader
 from collectors.poller import phases, poll
+from collectors.quality import Judge, LastKnown, last_known
 from collectors.reach import Reader, meter_reader, snmp_target
 from collectors.readings import Record
 from collectors.settings import Settings
 from collectors.shard import share_of
-from collectors.sink import last_good_power
 from collectors.transport import SnmpEngine, snmp_engine
 from collectors.transport.ipmi import IpmiAccess, run_worker
 from collectors.watch import Watch
@@ -62,7 +62,8 @@ class Polling:
         self._groups: dict[int, _Group] = {}
         self._bmcs: tuple[Bmc, ...] = ()
         self._workers: _Group | None = None
-        self._last_good_w: Mapping[str, int] = {}
+        self._last: Mapping[str, LastKnown] = {}
+        self._judges: dict[str, Judge] = {}
 
     async def poll(self, shares: frozenset[int]) -> None:
         """Poll the devices of these shares from now on; when this returns the others are not."""
@@ -71,9 +72,13 @@ class Polling:
         workers = self._workers if bmcs != self._bmcs else None
         await asyncio.gather(*(each.end() for each in [*given_up, *([workers] if workers else [])]))
         fresh = shares - self._groups.keys()
+        self._judges = {
+            name: each for name, each in self._judges.items() if share_of(name) in shares - fresh
+        }
         if fresh:
-            dsn = self._settings.database.dsn
-            self._last_good_w = await asyncio.to_thread(last_good_power, dsn)
+            # What another collector polled meanwhile goes on where that one left it.
+            names = [each.name for each in self._settings.devices if share_of(each.name) in fresh]
+            await asyncio.to_thread(self._remember, names)
         for share in fresh:
             self._groups[share] = self._begin(
                 [each for each in polled_from_here(self._settings) if share_of(each.name) == share],
@@ -86,7 +91,12 @@ class Polling:
     def begin_local(self) -> _Group:
         """Begin with the GPUs of this node: they are nobody else's, whatever the shares."""
         local = [each for each in self._settings.meters if each.scheme == "nvml"]
+        if local:
+            self._remember([each.name for each in local])
         return self._begin(local, lambda: True)
+
+    def _remember(self, names: Sequence[str]) -> None:
+        self._last = {**self._last, **last_known(self._settings.database.dsn, names)}
 
     def _begin(self, devices: Sequence[Pdu | Meter], may_poll: Callable[[], bool]) -> _Group:
         polling, stopping = self._settings.polling, asyncio.Event()
@@ -106,7 +116,7 @@ class Polling:
 
     def _reader(self, device: Pdu | Meter, engine: SnmpEngine) -> Reader:
         timeout_s, secrets = self._settings.polling.timeout_s, self._settings.secrets
-        last_good_w = self._last_good_w.get(device.name)
+        last_good_w = self._last_good_w(device)
         if isinstance(device, Pdu):
             transport = engine(snmp_target(device, secrets, timeout_s))
             return PduReader(device, transport, last_good_w=last_good_w)
@@ -129,10 +139,7 @@ class Polling:
             timeout_s=polling.timeout_s,
         )
         heard = listener(
-            {
-                each.name: BmcReader(each, last_good_w=self._last_good_w.get(each.name))
-                for each in bmcs
-            },
+            {each.name: BmcReader(each, last_good_w=self._last_good_w(each)) for each in bmcs},
             {bmc.name: watch for bmc, watch in zip(bmcs, watches, strict=True)},
         )
         for nth in range(polling.ipmi_processes):
@@ -142,7 +149,26 @@ class Polling:
 
     def _watch(self, device: Device) -> Watch:
         stale_after_polls = self._settings.polling.stale_after_polls
-        return Watch(device, stale_after_polls=stale_after_polls, emit=self._emit)
+        return Watch(
+            device,
+            stale_after_polls=stale_after_polls,
+            emit=self._emit,
+            judge=self._judge(device),
+        )
+
+    def _judge(self, device: Device) -> Judge:
+        """The one that knows it already, when its neighbours alone came or went."""
+        if device.name not in self._judges:
+            self._judges[device.name] = Judge(
+                device,
+                interval_s=self._settings.polling.interval_s,
+                last=self._last.get(device.name),
+            )
+        return self._judges[device.name]
+
+    def _last_good_w(self, device: Device) -> int | None:
+        last = self._last.get(device.name)
+        return last.good_w if last else None
 
 
 def polled_from_here(settings: Settings) -> list[Pdu | Meter]:

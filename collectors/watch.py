@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from collectors.devices import Device
 from collectors.metrics import DeviceMeter
+from collectors.quality import Judge
 from collectors.readings import Identity, Quality, Reading, Record, Silence
 
 log = logging.getLogger("powercollectord")
@@ -16,11 +17,17 @@ class Watch:
     """The history of one device that matters for silence and for the diary."""
 
     def __init__(
-        self, device: Device, *, stale_after_polls: int, emit: Callable[[Record], None]
+        self,
+        device: Device,
+        *,
+        stale_after_polls: int,
+        emit: Callable[[Record], None],
+        judge: Judge | None = None,
     ) -> None:
         self._device = device
         self._stale_after_polls = stale_after_polls
         self._emit = emit
+        self._judge = judge
         self._missed = 0
         self._heard_at_us = time.time_ns() // 1000
         self._silent = False
@@ -37,6 +44,8 @@ class Watch:
     def answered(
         self, reading: Reading, *, took_s: float | None = None, up_time: int | None = None
     ) -> None:
+        if self._judge is not None:
+            reading = self._judge(reading, up_time=up_time)
         self._emit(reading)
         self._meter.answered(reading, took_s)
         if self._silent:
