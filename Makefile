@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-.PHONY: help demo test check host lab clean
+.PHONY: help demo test check bench fuzz host lab clean
 
 help:
 	@echo 'make demo     the story in 12 steps, on a real Slurm in a container (root, Debian); KEEP=1 leaves it up'
 	@echo 'make test     every test: here, in the lab, and of the lab (root, Debian)'
 	@echo 'make check    style, types, layers, unit tests; needs no root once python3-venv and lua5.1 are there'
+	@echo 'make bench    what polling and storing cost, and how fresh readings are: figures and a plot'
+	@echo 'make fuzz     100,000 mutated answers of devices; prints its seed, ARGS="--seed N" runs it again'
 	@echo 'make lab      the lab, to look around in; then tests/lab/lab exec ...'
 	@echo 'make clean    drop the lab, its cached root file system, and what tools left in the checkout'
 
@@ -19,6 +21,12 @@ test: host
 
 check: host
 	@tests/lab/check
+
+bench: host
+	@tests/bench/run $(ARGS)
+
+fuzz: host
+	@tests/fuzz/run $(ARGS)
 
 lab: host
 	@tests/lab/lab up

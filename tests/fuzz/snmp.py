@@ -142,6 +142,8 @@ def _lenient(data: bytes) -> list[tuple[str, object]]:
 
 def _plain(tag: int, body: bytes) -> object:
     if tag in (ber.INTEGER, ber.COUNTER32, ber.GAUGE32, ber.TIMETICKS, ber.COUNTER64):
+        if len(body) > 20:
+            raise ber.NotBer(f"no engine takes an integer of {len(body)} bytes")
         return int.from_bytes(body, "big", signed=True)
     if tag == ber.OID:
         return ".".join(map(str, ber.arcs_of(body)))
