@@ -82,19 +82,6 @@ _STORE_IDENTITY = """
         description = excluded.description"""
 
 
-def last_good_power(dsn: str) -> dict[str, int]:
-    """What each device last drew, so that a restarted collector still doubts a sudden 0 W."""
-    try:
-        with psycopg.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S) as connection:
-            rows = connection.execute(
-                "SELECT device, good_power_w FROM latest WHERE good_power_w IS NOT NULL"
-            ).fetchall()
-    except psycopg.Error as why:
-        log.warning("sink: last readings not known at start: %s", _first_line(why))
-        return {}
-    return dict(rows)
-
-
 class Sink(threading.Thread):
     """Drains the spool; while Postgres is away the spool just grows."""
 

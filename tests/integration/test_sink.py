@@ -9,9 +9,11 @@ import psycopg
 import pytest
 
 import migrations
+from collectors.devices import Device
 from collectors.housekeeping import Housekeeping
+from collectors.quality import Judge, LastKnown, last_known
 from collectors.readings import Identity, Quality, Reading, Record, Silence
-from collectors.sink import Sink, last_good_power
+from collectors.sink import Sink
 from collectors.spool import Spool
 from tests.support.postgres import Cluster
 
@@ -112,7 +114,23 @@ def test_an_implausible_value_leaves_the_good_one(store: Store) -> None:
         "0 W from a loaded device",
         2_000,
     )
-    assert last_good_power(store.dsn) == {"r1.A": 2_000}
+    assert last_known(store.dsn, ["r1.A", "r1.B"]) == {
+        "r1.A": LastKnown(2_000, NOW_US, NOW_US + 1, 2**40, "")
+    }
+
+
+def test_energy_goes_on_where_a_collector_left_it(store: Store) -> None:
+    device = Device("r1.A", "pdu", "127.0.1.1", 161, 66_000)
+    for life in range(2):
+        judge = Judge(device, interval_s=10, last=last_known(store.dsn, ["r1.A"]).get("r1.A"))
+        for nth in range(3):
+            at_us = NOW_US + (3 * life + nth) * 10 * SECOND_US
+            reading = Reading("r1.A", "pdu", at_us, 36_000, None, None, Quality.GOOD)
+            store.take(judge(reading))
+
+    assert store.rows("SELECT energy_wh, energy_source FROM samples ORDER BY polled_at") == [
+        (100 * nth, "integrated") for nth in range(6)
+    ]
 
 
 def test_the_good_value_of_a_batch_that_ends_in_a_bad_one_is_kept(store: Store) -> None:

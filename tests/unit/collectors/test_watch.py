@@ -5,6 +5,7 @@ import time
 import pytest
 
 from collectors.devices import Bmc
+from collectors.quality import Judge, LastKnown
 from collectors.readings import Quality, Reading, Record, Silence
 from collectors.watch import Watch
 
@@ -66,3 +67,14 @@ def test_a_meter_that_begins_to_lie_is_named_once(caplog: pytest.LogCaptureFixtu
     watch.answered(a_reading())
 
     assert caplog.messages == ["n01.bmc: implausible: -20 W is negative", "n01.bmc: good"]
+
+
+def test_a_reading_is_judged_before_it_is_recorded() -> None:
+    records: list[Record] = []
+    judge = Judge(N01, interval_s=2, last=LastKnown(good_w=1_500, good_at_us=1))
+    watch = Watch(N01, stale_after_polls=3, emit=records.append, judge=judge)
+    watch.answered(Reading("n01.bmc", "bmc", 2_000_000, 0, None, None, Quality.GOOD))
+
+    assert [(each.quality, each.note) for each in records if isinstance(each, Reading)] == [
+        (Quality.IMPLAUSIBLE, "0 W from a device that drew 1,500 W")
+    ]
