@@ -2,6 +2,7 @@
 """powercollectord: polls the PDUs and BMCs of an inventory into Postgres."""
 
 import argparse
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,18 @@ from collectors.settings import Settings, load_settings
 
 DEFAULT_CONFIG = Path("/etc/power-broker")
 BAD_CONFIGURATION = 2
+_COMMANDS = {"probe": "collectors.probe", "profile": "collectors.profile_check"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run or check; exit status 2 with one line per complaint for a bad configuration."""
-    asked = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in _COMMANDS:
+        # Imported only when asked for: the daemon needs neither.
+        command = importlib.import_module(_COMMANDS[words[0]])
+        status: int = command.main(words[1:])
+        return status
+    asked = _parser().parse_args(words)
     try:
         settings = load_settings(asked.check or asked.config)
     except BadConfiguration as why:
@@ -40,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="powercollectord", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="powercollectord",
+        description=__doc__,
+        epilog="powercollectord probe URL and powercollectord profile check FILE: see their --help",
+    )
     parser.add_argument(
         "--config", type=Path, metavar="DIR", default=DEFAULT_CONFIG, help="default: %(default)s"
     )

@@ -2,8 +2,10 @@
 """What the collector tells Prometheus of itself, and nothing else does the counting."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
@@ -36,13 +38,14 @@ _GOOD = Gauge("powercollector_device_good", "1: last answer good or estimated", 
 _ROLLED = Counter("powercollector_rolled_up_total", "Minutes and hours rolled up", ["level"])
 
 
-def serve(listen: str) -> None:
+def serve(listen: str) -> tuple[WSGIServer, threading.Thread] | None:
     """Answer scrapes in a thread; a port in use costs the metrics, not the readings."""
     host, _, port = listen.rpartition(":")
     try:
-        start_http_server(int(port), host.strip("[]"))
+        return start_http_server(int(port), host.strip("[]"))
     except OSError as why:
         log.warning("metrics: not served on %s: %s", listen, why.strerror or why)
+        return None
 
 
 class DeviceMeter:
