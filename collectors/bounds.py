@@ -17,10 +17,13 @@ _BOUNDS = (
     ("power_factor", -1.0, 1.0),
     ("", -1e15, 1e15),
 )
+_MOST_WH = 10**15  #: a site's lifetime; adding to it must not run over its column
 
 
 def bounded(reading: Reading) -> Reading:
     """The same reading; values out of all bounds are None."""
+    if reading.energy_wh is not None and not 0 <= reading.energy_wh <= _MOST_WH:
+        reading = replace(reading, energy_wh=None, energy_source="")
     bounds = _bounds_of(reading.layout)
     pairs = zip(reading.values, bounds, strict=True)
     if all(value is None or low <= value <= high for value, (low, high) in pairs):

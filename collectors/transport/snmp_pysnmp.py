@@ -13,6 +13,7 @@ from pysnmp.proto.api import v2c
 from collectors.transport import WALK_AT_MOST, NoAnswer, SnmpTarget
 from collectors.transport.walk import ATTEMPTS, MOST_S, Walk
 
+_LAST_STATUS = 18  #: inconsistentName (RFC 3416)
 _PATIENCE = 2.0  #: of our timeouts, until pysnmp is not waited for
 _ABSENT = (rfc1905.NoSuchObject, rfc1905.NoSuchInstance, rfc1905.EndOfMibView)
 
@@ -95,7 +96,10 @@ class PysnmpTransport:
         if error:
             raise NoAnswer(f"answered with an error: {error}")
         if int(status):
-            raise NoAnswer(f"answered with an error: {status.prettyPrint()}")
+            known = int(status) <= _LAST_STATUS
+            raise NoAnswer(
+                f"answered with an error: {status.prettyPrint() if known else 'unknown'}"
+            )
 
     def _opened(self) -> _Asker:
         # One for each agent: a shared socket loses answers at ~160 in flight.

@@ -2,6 +2,7 @@
 """Values beside the power that no device can show."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -52,3 +53,12 @@ def test_what_no_device_can_show_is_left_out(name: str, value: float) -> None:
 
     assert kept.values == (None,)
     assert kept.quality is Quality.GOOD
+
+
+def test_an_energy_that_no_site_ever_used_is_left_out() -> None:
+    counted = replace(reading("inlet.1.current_a", 1.0), energy_source="counter")
+
+    too_much = bounded(replace(counted, energy_wh=2**63 - 1))
+
+    assert (too_much.energy_wh, too_much.energy_source) == (None, "")
+    assert bounded(replace(counted, energy_wh=19_677_000)).energy_wh == 19_677_000
