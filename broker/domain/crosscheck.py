@@ -15,6 +15,7 @@ from broker.domain.rules import Rules
 from broker.domain.units import watts
 
 FEWEST_POLLS = 3  #: of each PDU; fewer prove nothing
+_FAR_TOO_HIGH = 1.5  # less may be a load that has no BMC
 _SLACK_W = 200  # steps of ten watts, fans of the PDU, rounding
 
 
@@ -63,9 +64,12 @@ def lying_meters(
     whole = _Range.sum(feeds.values())
     if whole.meets(due):
         return {}
+    too_high = whole.least_w > due.most_w
+    if too_high and whole.least_w <= _FAR_TOO_HIGH * due.most_w:
+        return {}  # a fan tray that nobody declared, on feeds that share unevenly
     if liar := _odd_one_out(feeds, due):
         return {liar: _because(liar, feeds, nodes, shown)}
-    if whole.least_w > due.most_w:
+    if too_high:
         return {}
     if _agree(list(feeds.values()), rules) and len(feeds) > 1:
         culprits = [node for node in nodes if whole.meets(_due(rack, nodes, shown, rules, node))]

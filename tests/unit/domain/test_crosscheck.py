@@ -58,6 +58,7 @@ CASES = {
     "a BMC that shows too little is not the PDUs' fault": Case(
         steady(10_000), steady(10_000), set(), bmcs(4_700, 4_700, 4_700, 0)
     ),
+    "a load without a BMC on feeds that share unevenly": Case(steady(18_000), steady(9_500)),
     "a ramp that the BMCs show later": Case(
         [2_000, 2_000, 10_000, 10_000], [2_000, 2_000, 10_000, 10_000], set(), bmcs(*[1_000] * 4)
     ),
