@@ -281,7 +281,7 @@ class Shares:
             heard=lambda claim: _tell(loop, heard, claim),
         )
         claims.start()
-        beating = asyncio.create_task(self._beat())
+        beating = asyncio.create_task(self._beat(heard))
         stopped = asyncio.create_task(stopping.wait())
         try:
             while not stopping.is_set():
@@ -296,9 +296,11 @@ class Shares:
             await self._poll(NONE)
             await asyncio.to_thread(claims.leave, within_s=self._renew_s)
 
-    async def _beat(self) -> None:
+    async def _beat(self, heard: "asyncio.Queue[Claim | None]") -> None:
         while True:
             self._pulse.beat()
+            if self._pulse.stopped and self._polled:
+                heard.put_nowait(None)  # the worker processes must be ended, not at a renewal only
             await asyncio.sleep(_BEAT_S)
 
     async def _follow(self, claim: Claim | None, claims: Claims) -> None:

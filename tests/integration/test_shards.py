@@ -53,12 +53,17 @@ class Host(Collector):
                 start_new_session=True,
             )
 
-    def signal(self, number: signal.Signals) -> None:
+    def tell(self, number: signal.Signals) -> None:
         assert self.process is not None
         os.killpg(self.process.pid, number)
 
+    def tell_main(self, number: signal.Signals) -> None:
+        """Its main process only, not its workers."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
     def kill(self) -> None:
-        self.signal(signal.SIGKILL)
+        self.tell(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
         self.process = None
@@ -83,7 +88,7 @@ def hosts(tmp_path: Path, fleet: Fleet, database_dsn: str) -> Iterator[Callable[
     yield start
     for host in started:
         if host.process is not None:
-            host.signal(signal.SIGCONT)
+            host.tell(signal.SIGCONT)
             host.end(signal.SIGTERM)
 
 
@@ -180,8 +185,9 @@ def test_a_lost_host_is_taken_over_and_its_spool_is_stored_when_it_returns(
     assert first.stored() == fleet.counts()
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["host", "main process"])
 def test_who_was_stopped_longer_than_its_lease_asks_before_it_polls(
-    hosts: Callable[[int], list[Host]], fleet: Fleet, database_dsn: str
+    hosts: Callable[[int], list[Host]], fleet: Fleet, database_dsn: str, whole: bool
 ) -> None:
     first, stopped = hosts(2)
     wait_for("two equal parts", lambda: fair(database_dsn, 2))
@@ -189,11 +195,12 @@ def test_who_was_stopped_longer_than_its_lease_asks_before_it_polls(
     time.sleep(2)
 
     _between_polls(fleet)
-    stopped.signal(signal.SIGSTOP)
+    send = stopped.tell if whole else stopped.tell_main
+    [(asleep,)] = first.rows("SELECT clock_timestamp()::text")
+    send(signal.SIGSTOP)
     wait_for("the other holds all", lambda: fair(database_dsn, 1), within_s=TAKEN_OVER_WITHIN_S)
     time.sleep(5)
-    [(woken,)] = first.rows("SELECT clock_timestamp()::text")
-    stopped.signal(signal.SIGCONT)
+    send(signal.SIGCONT)
     wait_for("two equal parts again", lambda: fair(database_dsn, 2))
     time.sleep(3)
     stop_all([first, stopped])
@@ -205,7 +212,7 @@ def test_who_was_stopped_longer_than_its_lease_asks_before_it_polls(
     doubled = first.rows(
         "SELECT device, count(*) FROM (SELECT device, extract(epoch FROM polled_at - lag(polled_at)"
         " OVER (PARTITION BY device ORDER BY polled_at)) AS gap FROM samples"
-        f" WHERE polled_at > '{woken}') gaps WHERE gap < {INTERVAL_S / 2} GROUP BY device"
+        f" WHERE polled_at > '{asleep}') gaps WHERE gap < {INTERVAL_S / 2} GROUP BY device"
         " HAVING count(*) > 1"
     )
     assert doubled == []
