@@ -26,8 +26,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Pdu(Device):
-    profile_name: str
-    profile: Profile
+    profile_name: str = ""  #: left out: it is recognised
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,65 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads one PDU over SNMP by its profile: asks everything in one GET, so an answer is a row."""
+"""Reads one PDU over SNMP: finds out once what it has, then asks for that in one GET a poll."""
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from collectors.devices import Pdu
-from collectors.plausibility import Meaning, believable_extra, fits_int4, judge_power
-from collectors.readings import Quality, Reading
+from collectors.discovery import SYS_UP_TIME, Discovered, UnknownDevice, discover
+from collectors.plausibility import Meaning, fits_int4, judge_power
+from collectors.profile import Profile, load_profiles
+from collectors.profile_plan import MOST_OIDS, Answer, Item, Plan, decoded, value_of
+from collectors.quality_balance import electric_of
+from collectors.readings import Identity, Layout, Quality, Reading
 from collectors.transport import NoAnswer, SnmpTransport
 
-SYS_OBJECT_ID = "1.3.6.1.2.1.1.2.0"
-SYS_UP_TIME = "1.3.6.1.2.1.1.3.0"
-_MOST_DIGITS = 9  # a device that claims more decimal digits than this is not to be believed
+log = logging.getLogger("powercollectord")
+
+#: A device that lost an object is asked what it has at most so often; every poll would be a flood.
+LOOK_AGAIN_S = 60.0
+_UNREADABLE = "rebooted, and its scale could not be read again"
 
 
 class PduReader:
     """One PDU, and what discovery told about it."""
 
     def __init__(
-        self, pdu: Pdu, transport: SnmpTransport, *, last_good_w: int | None = None
+        self,
+        pdu: Pdu,
+        transport: SnmpTransport,
+        *,
+        last_good_w: int | None = None,
+        most_oids: int = MOST_OIDS,
     ) -> None:
+        self.identity: Identity | None = None
+        self.up_time: int | None = None  #: of its agent at the last poll, hundredths of a second
         self._pdu = pdu
         self._transport = transport
-        self._objects = pdu.profile.objects()
-        self._asked = [SYS_UP_TIME, *(each.oid for each in self._objects.values())]
-        self._meanings: Mapping[str, Meaning] = {}
-        self._stranger = ""  #: why the device is not what the inventory says
-        self._up_time = -1
+        self._most_oids = most_oids
         self._last_good_w = last_good_w
+        self._poll: _Poll | None = None
+        self._stranger = ""  #: why the device is not what the inventory says
+        self._stale = ""  #: why what is known of it may be wrong; '' when it is not
+        self._lost = False  #: an object is gone, or back
+        self._looked_s = 0.0
 
     async def read(self) -> Reading:
         """Poll once; raises NoAnswer."""
-        if not self._meanings:
+        if self._poll is None:
             await self._discover()
-        answer = await self._transport.get(self._asked)
+        elif self._lost and time.monotonic() - self._looked_s >= LOOK_AGAIN_S:
+            await self._look_again()
+        assert self._poll is not None
+        answer = await self._asked(self._poll.oids)
         polled_at_us = time.time_ns() // 1000
-        doubt = await self._doubt_after_reboot(answer)
-        reading = self._decode(answer, polled_at_us, doubt)
+        if await self._doubt_after_reboot(answer):
+            reading = self._reading(self._poll, answer, polled_at_us, doubt=self._stale)
+        else:
+            # After a reboot it may be another poll's plan by now.
+            reading = self._reading(self._poll, answer, polled_at_us)
+            self._lost = self._poll.lost_something(answer)
         if reading.quality is Quality.GOOD:
             self._last_good_w = reading.active_power_w
         return reading
@@ -44,65 +67,178 @@ class PduReader:
     def close(self) -> None:
         self._transport.close()
 
-    async def _discover(self) -> None:
-        """Ask who it is and how many decimal digits its values have; no power is asked here."""
-        digits_oids = [each.digits_oid for each in self._objects.values() if each.digits_oid]
-        answer = await self._transport.get([SYS_OBJECT_ID, *digits_oids])
-        found = str(answer.get(SYS_OBJECT_ID, "")).lstrip(".")
-        self._stranger = "" if self._pdu.profile.recognises(found) else found or "nothing"
-        meanings = {}
-        for name, each in self._objects.items():
-            digits = _digits(answer.get(each.digits_oid)) if each.digits_oid else 0
-            if digits is None and name == "active_power_w":
-                raise NoAnswer(f"does not say how many decimal digits its power has ({each.oid})")
-            if digits is not None:
-                meanings[name] = each.meaning(digits)
-        self._meanings = meanings
+    async def _asked(self, oids: list[str]) -> Answer:
+        """One GET; only a device whose total is a sum of very many objects needs more."""
+        if len(oids) <= MOST_OIDS:
+            return await self._transport.get(oids)
+        answer: dict[str, object] = {}
+        for first in range(0, len(oids), MOST_OIDS):
+            answer.update(await self._transport.get(oids[first : first + MOST_OIDS]))
+        return answer
 
-    async def _doubt_after_reboot(self, answer: Mapping[str, object]) -> str:
+    async def _discover(self) -> None:
+        """Ask who it is and what it has."""
+        profiles = self._profiles()
+        try:
+            found = await discover(self._transport, profiles, chosen=self._pdu.profile_name)
+        except UnknownDevice as why:
+            family = self._pdu.profile_name or "PDU of any known family"
+            raise NoAnswer(f"{why}, which is no {family}") from why
+        self._poll = _Poll(found, self._most_oids, self._poll)
+        self._stranger = self._why_a_stranger(found.plan)
+        self._looked_s = time.monotonic()
+        plan = found.plan
+        for each in plan.notes:
+            log.info("%s: %s", self._pdu.name, each)
+        self.identity = Identity(
+            self._pdu.name,
+            self._pdu.kind,
+            time.time_ns() // 1000 if self.identity is None else self.identity.noticed_at_us,
+            plan.profile,
+            plan.sys_object_id,
+            plan.description,
+        )
+
+    def _why_a_stranger(self, plan: Plan) -> str:
+        """What an operator called another family is not believed, though it has the objects."""
+        profile = self._pdu.profile
+        if profile is None or not profile.sys_object_ids:
+            return ""
+        if profile.recognises(plan.sys_object_id) or profile.described_by(plan.description):
+            return ""
+        answers = plan.sys_object_id or "nothing"
+        return f"answers as {answers}, which is no {self._pdu.profile_name}"
+
+    def _profiles(self) -> Mapping[str, Profile]:
+        if self._pdu.profile_name and self._pdu.profile is not None:
+            return {self._pdu.profile_name: self._pdu.profile}
+        return _shipped()
+
+    async def _doubt_after_reboot(self, answer: Answer) -> bool:
         """An agent that started anew may have another scale: ask again before believing it."""
         up_time = answer.get(SYS_UP_TIME)
-        if not isinstance(up_time, int):
-            return ""
-        rebooted = up_time < self._up_time
-        self._up_time = up_time
-        if not rebooted:
-            return ""
+        if not isinstance(up_time, int) or isinstance(up_time, bool):
+            return bool(self._stale) and not await self._look_again()
+        rebooted = self.up_time is not None and up_time < self.up_time
+        self.up_time = up_time
+        if rebooted:
+            self._stale = _UNREADABLE
+        return bool(self._stale) and not await self._look_again()
+
+    async def _look_again(self) -> bool:
+        """Whether what is known of the device is right again."""
         try:
             await self._discover()
         except NoAnswer as why:
-            self._up_time = up_time + 1  # so that the next poll asks once more
-            return f"rebooted, and its scale could not be read again: {why}"
-        return ""
+            if self._stale:
+                self._stale = f"{_UNREADABLE}: {why}"
+            self._looked_s = time.monotonic()
+            return False
+        self._stale = ""
+        self._lost = False
+        return True
 
-    def _decode(self, answer: Mapping[str, object], polled_at_us: int, doubt: str) -> Reading:
-        raw = {name: answer.get(each.oid) for name, each in self._objects.items()}
-        power = judge_power(
-            raw["active_power_w"],
-            self._meanings["active_power_w"],
+    def _reading(
+        self, poll: "_Poll", answer: Answer, polled_at_us: int, *, doubt: str = ""
+    ) -> Reading:
+        return reading_of(
+            poll.plan,
+            answer,
+            name=self._pdu.name,
             ceiling_w=self._pdu.ceiling_w,
-            last_good_w=self._last_good_w,
-        )
-        if self._stranger:
-            doubt = f"answers as {self._stranger}, which is no {self._pdu.profile_name}"
-        extra = {
-            name: believable_extra(raw[name], self._meanings[name])
-            for name in raw
-            if name in self._meanings
-        }
-        return Reading(
-            device=self._pdu.name,
-            kind="pdu",
             polled_at_us=polled_at_us,
-            active_power_w=power.active_power_w,
-            apparent_power_va=fits_int4(extra.get("apparent_power_va")),
-            energy_wh=extra.get("energy_wh"),
-            quality=Quality.IMPLAUSIBLE if doubt else power.quality,
-            note=doubt or power.note,
+            layout=poll.layout,
+            items=poll.items,
+            last_good_w=self._last_good_w,
+            doubt=doubt or self._stranger,
         )
 
 
-def _digits(raw: object) -> int | None:
-    if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= _MOST_DIGITS:
-        return raw
-    return None
+def reading_of(
+    plan: Plan,
+    answer: Answer,
+    *,
+    name: str,
+    ceiling_w: int,
+    polled_at_us: int = 0,
+    layout: Layout = ("total.power_factor",),
+    items: Sequence[Item] = (),
+    last_good_w: int | None = None,
+    doubt: str = "",
+) -> Reading:
+    """An answer as a reading; `layout` names the items, and the power factor behind them."""
+    found = decoded(plan, answer)
+    bare = Reading(
+        device=name,
+        kind="pdu",
+        polled_at_us=polled_at_us,
+        active_power_w=None,
+        apparent_power_va=_whole(found.apparent_va),
+        energy_wh=None if found.energy_kwh is None else round(found.energy_kwh * 1000),
+        quality=Quality.NOT_SUPPORTED,
+        layout=layout,
+        values=(*(value_of(each, answer) for each in items), found.power_factor),
+        energy_source="" if found.energy_kwh is None else "counter",
+    )
+    if found.power_w is None:
+        quality = Quality.IMPLAUSIBLE if found.garbage or doubt else bare.quality
+        return replace(bare, quality=quality, note=doubt or found.absence)
+    power = judge_power(
+        round(found.power_w),
+        Meaning(),
+        ceiling_w=ceiling_w,
+        last_good_w=None if _idle(bare) else last_good_w,
+    )
+    quality, note = power.quality, power.note
+    if doubt or plan.refused:
+        quality, note = Quality.IMPLAUSIBLE, doubt or plan.refused
+    elif quality is Quality.GOOD and plan.power and not plan.power.measured:
+        quality, note = Quality.ESTIMATED, plan.power.says
+    return replace(bare, active_power_w=power.active_power_w, quality=quality, note=note)
+
+
+class _Poll:
+    """What is asked of a device in each poll."""
+
+    def __init__(self, found: Discovered, most_oids: int, before: "_Poll | None") -> None:
+        self.plan: Plan = found.plan
+        named = found.plan.polled(most_oids - 1)
+        self.items: tuple[Item, ...] = tuple(named.values())
+        self.layout = (*named, "total.power_factor")
+        total_oids = self.plan.total_oids()
+        item_oids = (each.oid for each in self.items)
+        #: What gave the power before and is gone: asked on, so that it is noticed when it returns.
+        self._gone = before.gone_from(found) if before else []
+        everything = [SYS_UP_TIME, *total_oids, *item_oids, *self._gone]
+        self.oids = list(dict.fromkeys(everything))
+
+    def gone_from(self, found: Discovered) -> list[str]:
+        power = self.plan.power
+        asked_for_power = [*(power.oids if power else ()), *self._gone]
+        return [each for each in asked_for_power if each not in found.plan.total_oids()][:8]
+
+    def lost_something(self, answer: Answer) -> bool:
+        """Whether the device no longer has all that it had, or has again what it had not."""
+        if any(each in answer for each in self._gone):
+            return True
+        return any(each not in answer for each in self.oids if each not in self._gone)
+
+
+def _idle(reading: Reading) -> bool:
+    """Its own volts and amperes say that nothing is drawn: then 0 W is no lie."""
+    electric = electric_of(reading)
+    return electric is not None and electric.live and electric.va <= electric.slack
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else fits_int4(round(value))
+
+
+_known: dict[str, Profile] = {}
+
+
+def _shipped() -> Mapping[str, Profile]:
+    """The profiles that are shipped, read once for all devices."""
+    if not _known:
+        _known.update(load_profiles())
+    return _known

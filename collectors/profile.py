@@ -1,67 +1,187 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Vendors as data: a profile says what to ask a PDU and what its integers mean."""
+"""Vendors as data: a profile says how a PDU is recognised, what to ask it and what that means.
 
+An OID in a profile is an object's: a table's column, or a scalar without its `.0`. Which rows a
+device has is found out at discovery, never written down.
+"""
+
+import re
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from collectors.complaints import BadConfiguration, Complaint, complaints_of
-from collectors.plausibility import Meaning
 
 SHIPPED = Path(__file__).parent / "profiles"
 
 Oid = Annotated[str, Field(pattern=r"^[0-2](\.\d+)+$")]
+Kind = Literal["inlet", "phase", "branch", "outlet", "sensor"]
+KINDS: tuple[Kind, ...] = ("inlet", "phase", "branch", "outlet", "sensor")
+#: What a row may show; the unit is in the name. `rating_a` is read at discovery, never polled.
+Measure = Literal[
+    "power_w",
+    "current_a",
+    "voltage_v",
+    "apparent_power_va",
+    "power_factor",
+    "energy_kwh",
+    "frequency_hz",
+    "on",
+    "breaker_closed",
+    "temperature_c",
+    "humidity_percent",
+    "rating_a",
+]
 
 
-class MeasuredObject(BaseModel):
-    """One object of the device's MIB and how its raw value becomes our unit."""
-
+class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    oid: Oid = Field(description="the instance asked, no leading dot")
+
+class Column(_Entry):
+    """One object and how its raw value becomes our unit."""
+
+    oid: Oid = Field(description="column or scalar, no instance, no leading dot")
+    suffix: str = Field("", pattern=r"^(\d+(\.\d+)*)?$", description="index parts after the row's")
+    match: str = Field("", description="the row's name (table key `names`) is exactly this")
     scale: Decimal = Field(Decimal(1), gt=0, description="value = raw x scale / 10^digits")
-    digits_oid: Oid | None = Field(None, description="object holding the number of decimal digits")
+    digits: Oid | None = Field(None, description="column of decimal digits, same index")
+    factors: Oid | None = Field(None, description="column of factors: -10 divides, 10 multiplies")
     not_supported: frozenset[int] = Field(
         frozenset(), description="raw values that mean: this device has no such value"
     )
+    negative: Literal["value", "not_supported", "absolute"] = Field(
+        "not_supported", description="what a raw number below zero is"
+    )
+    states: Mapping[str, Literal[0, 1]] = Field(
+        {}, description="raw value -> 1 (on, closed) or 0; any other is unknown"
+    )
+    fahrenheit: bool = Field(False, description="true: becomes degrees Celsius")
+    shared: bool = Field(False, description="one scalar that holds for every row")
+    unit: Oid | None = Field(None, description="column or scalar that says C or F")
+    unit_fahrenheit: frozenset[int] = Field(frozenset(), description="its values that mean F")
 
-    def meaning(self, digits: int = 0) -> Meaning:
-        """How to read a raw value, given the decimal digits the device told at discovery."""
-        return Meaning(self.scale.scaleb(-digits), self.not_supported)
+    @field_validator("match")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as why:
+            raise ValueError(f"no regular expression: {why}") from why
+        return value
 
 
-class Profile(BaseModel):
+class RowFilter(_Entry):
+    """Only rows whose other column has one of these values."""
+
+    oid: Oid
+    values: frozenset[int] = Field(min_length=1)
+
+
+class Table(_Entry):
+    """Rows of one kind and what each shows."""
+
+    kind: Kind
+    columns: Mapping[Measure, Column] = Field(min_length=1)
+    names: Oid | None = Field(None, description="column of names that `match` is held against")
+    where: RowFilter | None = None
+    needs: Measure | None = Field(None, description="rows that do not show this are none")
+    label: Oid | None = Field(None, description="column of what a row is called, like L1")
+    prefix: str = Field("", pattern=r"^[a-z]*$", description="before the row's number")
+    row: str = Field("", pattern=r"^[A-Za-z0-9-]*$", description="the one row's name: scalars")
+    base: Literal[0, 1] = Field(1, description="the first row's number in the device's index")
+    row_first: bool = Field(False, description="the row's number stands first in the index")
+
+    @model_validator(mode="after")
+    def _names_and_matches_belong_together(self) -> Self:
+        if any(each.match for each in self.columns.values()) is not (self.names is not None):
+            raise ValueError("`names` and `match` belong together")
+        return self
+
+
+class Source(_Entry):
+    """Where a total may come from: one key of these."""
+
+    object: Column | None = Field(None, description="asked; its rows are added up")
+    sum: Kind | None = Field(None, description="the rows of this kind, added up")
+    apparent_x_factor: Kind | None = Field(None, description="sum of VA x power factor")
+    estimate: Kind | None = Field(None, description="sum of V x A x power factor")
+    power_factor: Decimal | None = Field(
+        None, gt=0, le=1, description="for the estimate, where the device tells none"
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = [self.object, self.sum, self.apparent_x_factor, self.estimate]
+        if sum(each is not None for each in given) != 1:
+            raise ValueError("expected one of object, sum, apparent_x_factor, estimate")
+        return self
+
+
+class Totals(_Entry):
+    """The device's totals, each from the first of its sources that has a value."""
+
+    active_power_w: tuple[Source, ...] = ()
+    apparent_power_va: tuple[Source, ...] = ()
+    power_factor: tuple[Source, ...] = ()
+    energy_kwh: tuple[Source, ...] = ()
+
+
+class Profile(_Entry):
     """A family of PDUs that answer alike."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: str = Field(min_length=1)
     sys_object_ids: tuple[Oid, ...] = Field(
-        min_length=1, description="the device's sysObjectID is one of these or lies under one"
+        (), description="the device's sysObjectID is one of these or lies under one"
     )
-    active_power_w: MeasuredObject
-    apparent_power_va: MeasuredObject | None = None
-    energy_wh: MeasuredObject | None = None
+    sys_descr: str = Field("", description="its sysDescr shows this, where the ID tells nothing")
+    rank: int = Field(0, description="of families that fit alike the lowest is tried first")
+    probe: tuple[Oid, ...] = Field(min_length=1, description="one of these must have an instance")
+    totals: Totals = Totals()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = Field((), description="what an operator should know of its values")
 
-    def objects(self) -> Mapping[str, MeasuredObject]:
-        """What is asked in one poll, by the column it fills."""
-        named = {
-            "active_power_w": self.active_power_w,
-            "apparent_power_va": self.apparent_power_va,
-            "energy_wh": self.energy_wh,
-        }
-        return {name: each for name, each in named.items() if each is not None}
+    @field_validator("sys_descr")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as why:
+            raise ValueError(f"no regular expression: {why}") from why
+        return value
 
     def recognises(self, sys_object_id: str) -> bool:
         """Whether a device with this sysObjectID belongs to the family."""
-        return any(
-            sys_object_id == each or sys_object_id.startswith(each + ".")
-            for each in self.sys_object_ids
+        return self.likeness(sys_object_id) > 0
+
+    def likeness(self, sys_object_id: str) -> int:
+        """How long the part of the sysObjectID is that the profile names; 0: another family."""
+        found = sys_object_id.lstrip(".")
+        return max(
+            (
+                len(each)
+                for each in self.sys_object_ids
+                if found == each or found.startswith(each + ".")
+            ),
+            default=0,
         )
+
+    def described_by(self, sys_descr: str) -> bool:
+        return bool(self.sys_descr) and re.search(self.sys_descr, sys_descr) is not None
+
+
+def load_profile(path: Path) -> Profile:
+    """One profile; raises BadConfiguration."""
+    try:
+        return Profile.model_validate(tomllib.loads(path.read_text()))
+    except ValidationError as why:
+        raise BadConfiguration(complaints_of(path, why)) from why
+    except (OSError, ValueError) as why:
+        raise BadConfiguration([Complaint(path, "", None, str(why))]) from why
 
 
 def load_profiles(folder: Path = SHIPPED) -> dict[str, Profile]:
@@ -70,11 +190,9 @@ def load_profiles(folder: Path = SHIPPED) -> dict[str, Profile]:
     profiles = {}
     for path in sorted(folder.glob("*.toml")):
         try:
-            profiles[path.stem] = Profile.model_validate(tomllib.loads(path.read_text()))
-        except ValidationError as why:
-            complaints += complaints_of(path, why)
-        except (OSError, ValueError) as why:
-            complaints.append(Complaint(path, "", None, str(why)))
+            profiles[path.stem] = load_profile(path)
+        except BadConfiguration as why:
+            complaints += why.complaints
     if complaints:
         raise BadConfiguration(complaints)
     return profiles

@@ -121,7 +121,7 @@ class FeedKeys(_Partly):
     phases: Literal[1, 3] = 3
     derating: Decimal = Field(Decimal("0.80"), gt=0, le=1)
     pdu: str
-    profile: str | None = None
+    profile: str | None = Field(None, description="left out: the device is recognised")
 
     def ceiling_w(self) -> int:
         """No power factor here: a PDU may honestly show nearly as many W as VA."""
@@ -174,7 +174,7 @@ def load_settings(folder: Path) -> Settings:
     """Read and check a configuration folder; raises BadConfiguration with every complaint."""
     complaints: list[Complaint] = []
     collectors = _load(folder / "collectors.toml", CollectorsFile, complaints)
-    secrets = _load_secrets(folder / "secrets.toml", complaints)
+    secrets = load_secrets(folder / "secrets.toml", complaints)
     inventory_path = folder / "inventory.toml"
     inventory = _load(inventory_path, InventoryKeys, complaints)
     devices: list[Device] = []
@@ -221,7 +221,8 @@ def _toml(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_bytes().decode())
 
 
-def _load_secrets(path: Path, complaints: list[Complaint]) -> SecretsFile | None:
+def load_secrets(path: Path, complaints: list[Complaint]) -> SecretsFile | None:
+    """The logins, from a file that nobody else may read; None and a complaint otherwise."""
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as why:
@@ -258,19 +259,19 @@ class _Reader:
                 key = f"racks.{rack}.feeds.{feed}"
                 url = self._url(f"{key}.pdu", keys.pdu, PDU_SCHEMES)
                 profile = None
-                if url is None or url.scheme in SNMP_SCHEMES:
+                if keys.profile is not None and (url is None or url.scheme in SNMP_SCHEMES):
                     profile = self._profile(f"{key}.profile", keys.profile, profiles)
                 if url is None:
                     continue
                 name, where = f"{rack}.{feed}", (url.host, url.port, keys.ceiling_w())
                 if url.scheme == "redfish":
                     yield Meter(name, "pdu", *where, scheme=url.scheme, login=url.login)
-                elif profile is not None and keys.profile is not None:
+                elif keys.profile is None or profile is not None:
                     yield Pdu(
                         name,
                         "pdu",
                         *where,
-                        keys.profile,
+                        keys.profile or "",
                         profile,
                         scheme=url.scheme,
                         login=url.login,
@@ -319,7 +320,7 @@ class _Reader:
             return None
         return int(types[keys.type].max_w * ABSURD_SHARE)
 
-    def _profile(self, key: str, name: str | None, profiles: dict[str, Profile]) -> Profile | None:
+    def _profile(self, key: str, name: str, profiles: dict[str, Profile]) -> Profile | None:
         if name in profiles:
             return profiles[name]
         self._complain(key, name, f"expected one of {', '.join(profiles)}")

@@ -35,6 +35,7 @@ class SnmpTarget:
     community: str = field(repr=False)
     timeout_s: float
     user: SnmpUser | None = None
+    context: str = ""  #: of SNMPv3, which one agent may have several of; pysnmp only
 
     @property
     def version(self) -> Literal["2c", "3"]:

@@ -43,12 +43,13 @@ class V3Asker:
         self._target = target
         self._engine = SnmpEngine()
         self._user = _user(target.user)
+        self._context = ContextData(contextName=target.context.encode())
         self._agent: Any = None
 
     async def get(self, oids: Sequence[str]) -> tuple[Any, Any, Any, Any]:
         asked = [ObjectType(ObjectIdentity(oid)) for oid in oids]
         answer: tuple[Any, Any, Any, Any] = await get_cmd(
-            self._engine, self._user, await self._where(), ContextData(), *asked, lookupMib=False
+            self._engine, self._user, await self._where(), self._context, *asked, lookupMib=False
         )
         return answer
 
@@ -57,7 +58,7 @@ class V3Asker:
             self._engine,
             self._user,
             await self._where(),
-            ContextData(),
+            self._context,
             0,
             ROWS_PER_REQUEST,
             ObjectType(ObjectIdentity(oid)),

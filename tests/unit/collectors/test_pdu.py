@@ -1,69 +1,121 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-from collections.abc import Mapping, Sequence
-
 import pytest
 
+from collectors import pdu as pdu_module
 from collectors.devices import Pdu
-from collectors.pdu import SYS_OBJECT_ID, SYS_UP_TIME, PduReader
-from collectors.profile import MeasuredObject, Profile
+from collectors.pdu import PduReader
+from collectors.profile import Profile
+from collectors.profile_plan import MOST_OIDS
 from collectors.readings import Quality
 from collectors.transport import NoAnswer
+from tests.support.recordings import SYS_DESCR, SYS_OBJECT_ID, SYS_UP_TIME, DictionaryAgent
 
-POWER, VA, DIGITS, VA_DIGITS = "1.3.6.1.4.1.9.1", "1.3.6.1.4.1.9.2", "1.3.9.1", "1.3.9.2"
-PROFILE = Profile(
-    description="a PDU that tells its decimal digits",
-    sys_object_ids=("1.3.6.1.4.1.9",),
-    active_power_w=MeasuredObject(oid=POWER, digits_oid=DIGITS),
-    apparent_power_va=MeasuredObject(oid=VA, digits_oid=VA_DIGITS),
+BASE = "1.3.6.1.4.1.9"
+POWER, VA, DIGITS, VA_DIGITS = f"{BASE}.1.1", f"{BASE}.2.1", f"{BASE}.3.1", f"{BASE}.4.1"
+VOLTS, AMPERES, OUTLET = f"{BASE}.5.1", f"{BASE}.6.1", f"{BASE}.7"
+PROFILE = Profile.model_validate(
+    {
+        "description": "a PDU that tells its decimal digits",
+        "sys_object_ids": [BASE],
+        "probe": [f"{BASE}.1", f"{BASE}.5"],
+        "totals": {
+            "active_power_w": [
+                {"object": {"oid": f"{BASE}.1", "digits": f"{BASE}.3"}},
+                {"estimate": "phase", "power_factor": 1},
+            ],
+            "apparent_power_va": [{"object": {"oid": f"{BASE}.2", "digits": f"{BASE}.4"}}],
+        },
+        "tables": [
+            {
+                "kind": "phase",
+                "columns": {
+                    "voltage_v": {"oid": f"{BASE}.5"},
+                    "current_a": {"oid": f"{BASE}.6", "scale": 0.1},
+                },
+            },
+            {"kind": "outlet", "columns": {"power_w": {"oid": OUTLET}}},
+        ],
+    }
 )
 
 
-class Agent:
-    def __init__(self) -> None:
-        self.values: dict[str, object] = {
-            SYS_OBJECT_ID: "1.3.6.1.4.1.9.77",
+def an_agent(**changes: object) -> DictionaryAgent:
+    agent = DictionaryAgent(
+        {
+            SYS_DESCR: b"a PDU",
+            SYS_OBJECT_ID: f"{BASE}.77",
             SYS_UP_TIME: 1000,
             POWER: 12_345,
             VA: 13_000,
             DIGITS: 1,
             VA_DIGITS: 1,
         }
-        self.gets: list[Sequence[str]] = []
-        self.fails_on: str | None = None
-
-    async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
-        self.gets.append(oids)
-        if self.fails_on in oids:
-            raise NoAnswer("timed out after 1.5 s")
-        return {oid: self.values[oid] for oid in oids if oid in self.values}
-
-    def close(self) -> None:
-        """There is no socket."""
+    )
+    agent.values |= changes
+    return agent
 
 
-def a_reader(agent: Agent) -> PduReader:
+def a_reader(agent: DictionaryAgent) -> PduReader:
     return PduReader(Pdu("r1.B", "pdu", "127.0.1.2", 161, 66_240, "px", PROFILE), agent)
 
 
 async def test_one_poll_is_one_get_and_discovery_asks_for_no_power() -> None:
-    agent = Agent()
+    agent = an_agent()
     reader = a_reader(agent)
 
     await reader.read()
+    walked = len(agent.walked)
     await reader.read()
 
     assert [POWER in asked for asked in agent.gets] == [False, True, True]
+    assert len(agent.walked) == walked
 
 
 async def test_the_digits_that_the_device_told_scale_its_values() -> None:
-    reading = await a_reader(Agent()).read()
+    reading = await a_reader(an_agent()).read()
 
     assert (reading.active_power_w, reading.apparent_power_va) == (1_234, 1_300)
     assert reading.energy_wh is None
+    assert reading.energy_source == ""
+
+
+async def test_the_reader_knows_what_the_device_is_and_how_long_its_agent_is_up() -> None:
+    reader = a_reader(an_agent())
+
+    await reader.read()
+
+    assert reader.up_time == 1000
+    assert reader.identity is not None
+    assert (reader.identity.profile, reader.identity.sys_object_id) == ("px", f"{BASE}.77")
+    assert reader.identity.description == "a PDU"
+
+
+async def test_values_have_names_with_their_units_and_the_power_factor_is_last() -> None:
+    reading = await a_reader(an_agent(**{VOLTS: 230, AMPERES: 56, f"{OUTLET}.7": 40})).read()
+
+    named = dict(zip(reading.layout, reading.values, strict=True))
+    assert named == {
+        "phase.L1.voltage_v": 230,
+        "phase.L1.current_a": 5.6,
+        "outlet.7.power_w": 40,
+        "total.power_factor": 0.95,
+    }
+
+
+async def test_no_poll_asks_more_than_one_packet_carries_and_the_total_is_always_in_it() -> None:
+    outlets = {f"{OUTLET}.{n}": n for n in range(1, 200)}
+    agent = an_agent(**outlets)
+
+    reading = await a_reader(agent).read()
+
+    assert len(agent.gets[-1]) == MOST_OIDS
+    assert {POWER, VA, SYS_UP_TIME} <= set(agent.gets[-1])
+    assert reading.active_power_w == 1_234
+    assert len(reading.values) == len(reading.layout) < MOST_OIDS
 
 
 async def test_after_a_reboot_the_digits_are_asked_again_before_the_answer_is_believed() -> None:
-    agent = Agent()
+    agent = an_agent()
     reader = a_reader(agent)
     await reader.read()
 
@@ -74,7 +126,7 @@ async def test_after_a_reboot_the_digits_are_asked_again_before_the_answer_is_be
 
 
 async def test_an_answer_after_a_reboot_counts_as_implausible_until_the_digits_are_known() -> None:
-    agent = Agent()
+    agent = an_agent()
     reader = a_reader(agent)
     await reader.read()
 
@@ -82,7 +134,6 @@ async def test_an_answer_after_a_reboot_counts_as_implausible_until_the_digits_a
     agent.fails_on = DIGITS
     first = await reader.read()
     agent.fails_on = None
-    agent.values[SYS_UP_TIME] = 5
     second = await reader.read()
 
     assert first.quality is Quality.IMPLAUSIBLE
@@ -91,8 +142,7 @@ async def test_an_answer_after_a_reboot_counts_as_implausible_until_the_digits_a
 
 
 async def test_a_device_of_another_family_is_stored_as_implausible() -> None:
-    agent = Agent()
-    agent.values[SYS_OBJECT_ID] = "1.3.6.1.4.1.8072.3"
+    agent = an_agent(**{SYS_OBJECT_ID: "1.3.6.1.4.1.8072.3"})
 
     reading = await a_reader(agent).read()
 
@@ -100,27 +150,55 @@ async def test_a_device_of_another_family_is_stored_as_implausible() -> None:
     assert reading.note == "answers as 1.3.6.1.4.1.8072.3, which is no px"
 
 
-async def test_a_missing_value_is_never_a_zero() -> None:
-    agent = Agent()
-    del agent.values[POWER], agent.values[VA]
+async def test_a_device_without_any_of_the_objects_is_named() -> None:
+    agent = DictionaryAgent({SYS_OBJECT_ID: "1.3.6.1.4.1.8072.3", SYS_UP_TIME: 1})
 
-    reading = await a_reader(agent).read()
+    with pytest.raises(NoAnswer, match=r"answers as 1\.3\.6\.1\.4\.1\.8072\.3, which is no px"):
+        await a_reader(agent).read()
+
+
+async def test_a_missing_value_is_never_a_zero() -> None:
+    agent = an_agent()
+    reader = a_reader(agent)
+    await reader.read()
+
+    del agent.values[POWER], agent.values[VA]
+    reading = await reader.read()
 
     assert reading.quality is Quality.NOT_SUPPORTED
+    assert reading.note == "the answer leaves out the power object"
     assert reading.active_power_w is None
     assert reading.apparent_power_va is None
 
 
 async def test_power_whose_digits_are_not_told_is_not_guessed() -> None:
-    agent = Agent()
-    agent.values[DIGITS] = -3
+    agent = an_agent(**{DIGITS: -3, VOLTS: 230, AMPERES: 56})
 
-    with pytest.raises(NoAnswer, match="decimal digits"):
-        await a_reader(agent).read()
+    reading = await a_reader(agent).read()
+
+    assert (reading.active_power_w, reading.quality) == (1_288, Quality.ESTIMATED)
+
+
+async def test_a_vanished_object_is_looked_for_and_believed_again_when_it_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pdu_module, "LOOK_AGAIN_S", 0.0)
+    agent = an_agent(**{VOLTS: 230, AMPERES: 56})
+    reader = a_reader(agent)
+    before = await reader.read()
+    power = agent.values.pop(POWER)
+    gone, estimated = await reader.read(), await reader.read()
+    agent.values[POWER] = power
+    await reader.read()
+    back = await reader.read()
+
+    assert gone.quality is Quality.NOT_SUPPORTED
+    assert (estimated.active_power_w, estimated.quality) == (1_288, Quality.ESTIMATED)
+    assert (back.active_power_w, back.quality) == (before.active_power_w, Quality.GOOD)
 
 
 async def test_zero_after_a_load_is_implausible_and_a_later_load_is_good_again() -> None:
-    agent = Agent()
+    agent = an_agent()
     reader = a_reader(agent)
     await reader.read()
 
@@ -132,3 +210,25 @@ async def test_zero_after_a_load_is_implausible_and_a_later_load_is_good_again()
     assert lie.quality is Quality.IMPLAUSIBLE
     assert lie.note == "0 W from a device that drew 1,234 W"
     assert truth.quality is Quality.GOOD
+
+
+async def test_a_load_that_went_to_the_other_feed_is_no_lie() -> None:
+    agent = an_agent(**{VOLTS: 230, AMPERES: 56})
+    reader = a_reader(agent)
+    await reader.read()
+
+    agent.values |= {POWER: 0, AMPERES: 0}
+
+    assert (await reader.read()).quality is Quality.GOOD
+
+
+async def test_garbage_in_place_of_power_is_stored_as_implausible() -> None:
+    agent = an_agent()
+    reader = a_reader(agent)
+    await reader.read()
+
+    agent.values[POWER] = b"\xff\xff"
+    reading = await reader.read()
+
+    assert (reading.quality, reading.active_power_w) == (Quality.IMPLAUSIBLE, None)
+    assert "not a number" in reading.note

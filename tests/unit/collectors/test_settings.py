@@ -76,7 +76,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "an unknown profile": (
         "inventory.toml",
         lambda path: edit(path, '"apc-rpdu2"', '"apc-rpdu3"'),
-        "racks.r1.feeds.A.profile = 'apc-rpdu3': expected one of apc-rpdu2, raritan-px3",
+        "racks.r1.feeds.A.profile = 'apc-rpdu3': expected one of apc-cpdu, apc-",
     ),
     "a PDU without an address": (
         "inventory.toml",
