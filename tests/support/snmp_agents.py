@@ -61,10 +61,11 @@ class Agent:
 
 
 @contextmanager
-def snmpd(folder: Path) -> Iterator[Agent]:
-    """Debian's agent, with users of every protocol."""
+def snmpd(folder: Path, more: str = "") -> Iterator[Agent]:
+    """Debian's agent, with users of every protocol; `more` is added to its configuration."""
     assert SNMPD
-    (folder / "snmpd.conf").write_text(_CONF.format(auth=AUTH_PASSWORD, priv=PRIV_PASSWORD))
+    text = _CONF.format(auth=AUTH_PASSWORD, priv=PRIV_PASSWORD)
+    (folder / "snmpd.conf").write_text(text + more)
     port = _free_port()
     command = [SNMPD, "-f", "-Lf", str(folder / "log"), "-C", "-c", str(folder / "snmpd.conf")]
     # No MIBs to read, and its boot counter in our folder.
