@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from collectors.profile import KINDS, Column, Kind, Profile, Source, Table
-from collectors.profile_plan import Answer, Item, Plan, Row, Total, decoded, volt_amperes
+from collectors.profile_plan import Answer, Item, Plan, Row, Total, decoded, scale_complaint
 from collectors.profile_value import MISSING, Absence, Decoder, number, text
 from collectors.transport import SnmpTransport
 
@@ -15,8 +15,6 @@ SYS_OBJECT_ID = "1.3.6.1.2.1.1.2.0"
 SYS_UP_TIME = "1.3.6.1.2.1.1.3.0"
 
 _MOST_DIGITS = 9  # a device that claims more decimal digits than this is not to be believed
-_TELLING_VA = 30  # of less load, a factor of ten may be rounding
-_TOO_MUCH, _TOO_LITTLE, _FAR_TOO_LITTLE = 3.0, 1 / 4, 1 / 8
 Index = tuple[int, ...]
 
 
@@ -321,6 +319,8 @@ async def _power(
         value = total.value(walks.answer) if total else MISSING
         if total is None or isinstance(value, Absence):
             continue
+        if refused and not total.measured:
+            break  # an estimate must not hide that the wattmeter lies
         why = scale_complaint(value, rows, walks.answer) if total.measured else ""
         if not why:
             if total.says:
@@ -329,22 +329,6 @@ async def _power(
         notes.append(why)
         refused = refused or (total, why)
     return refused or (None, "")
-
-
-def scale_complaint(power_w: float, rows: tuple[Row, ...], answer: Answer) -> str:
-    """Why these watts cannot be, beside the device's own volts and amperes; '' when they can."""
-    beside = volt_amperes(rows, answer)
-    if beside is None:
-        return ""
-    va, watts = beside
-    expected = va if watts is None else watts
-    least = _FAR_TOO_LITTLE if watts is None else _TOO_LITTLE
-    too_much = power_w > _TOO_MUCH * va and power_w > _TELLING_VA
-    too_little = expected > _TELLING_VA and power_w < least * expected
-    if not (too_much or too_little):
-        return ""
-    by = "volts x amperes" if watts is None else "volts x amperes x power factor"
-    return f"answers {power_w:,.0f} W where {by} are {expected:,.0f} W: its scale is not believed"
 
 
 async def _first(

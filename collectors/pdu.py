@@ -10,7 +10,15 @@ from collectors.devices import Pdu
 from collectors.discovery import SYS_UP_TIME, Discovered, UnknownDevice, discover
 from collectors.plausibility import Meaning, fits_int4, judge_power
 from collectors.profile import Profile, load_profiles
-from collectors.profile_plan import MOST_OIDS, Answer, Item, Plan, decoded, value_of
+from collectors.profile_plan import (
+    MOST_OIDS,
+    Answer,
+    Item,
+    Plan,
+    decoded,
+    scale_complaint,
+    value_of,
+)
 from collectors.quality_balance import electric_of
 from collectors.readings import Identity, Layout, Quality, Reading
 from collectors.transport import NoAnswer, SnmpTransport
@@ -190,8 +198,11 @@ def reading_of(
         last_good_w=None if _idle(bare) else last_good_w,
     )
     quality, note = power.quality, power.note
-    if doubt or plan.refused:
-        quality, note = Quality.IMPLAUSIBLE, doubt or plan.refused
+    if plan.refused:
+        # What discovery saw may have been a moment's lie.
+        doubt = doubt or scale_complaint(found.power_w, plan.rows, answer)
+    if doubt:
+        quality, note = Quality.IMPLAUSIBLE, doubt
     elif quality is Quality.GOOD and plan.power and not plan.power.measured:
         quality, note = Quality.ESTIMATED, plan.power.says
     return replace(bare, active_power_w=power.active_power_w, quality=quality, note=note)

@@ -9,6 +9,8 @@ from collectors.profile import Kind
 from collectors.profile_value import GARBAGE, MISSING, NOT_SUPPORTED, Absence, Decoder, Value
 
 MOST_OIDS = 60  #: in one GET: its answer fits into one packet
+_TELLING_VA = 30  # of less load, a factor of ten may be rounding
+_TOO_MUCH, _TOO_LITTLE, _FAR_TOO_LITTLE = 3.0, 1 / 4, 1 / 8
 Answer = Mapping[str, object]
 
 
@@ -159,6 +161,22 @@ def volt_amperes(rows: tuple[Row, ...], answer: Answer) -> tuple[float, float | 
             factored = None if None in watts else math.fsum(each or 0.0 for each in watts)
             return math.fsum(each[0] for each in metered), factored
     return None
+
+
+def scale_complaint(power_w: float, rows: tuple[Row, ...], answer: Answer) -> str:
+    """Why these watts cannot be, beside the device's own volts and amperes; '' when they can."""
+    beside = volt_amperes(rows, answer)
+    if beside is None:
+        return ""
+    va, watts = beside
+    expected = va if watts is None else watts
+    least = _FAR_TOO_LITTLE if watts is None else _TOO_LITTLE
+    too_much = power_w > _TOO_MUCH * va and power_w > _TELLING_VA
+    too_little = expected > _TELLING_VA and power_w < least * expected
+    if not (too_much or too_little):
+        return ""
+    by = "volts x amperes" if watts is None else "volts x amperes x power factor"
+    return f"answers {power_w:,.0f} W where {by} are {expected:,.0f} W: its scale is not believed"
 
 
 def _volt_amperes(row: Row, answer: Answer) -> tuple[float, float | None] | None:

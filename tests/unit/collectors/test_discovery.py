@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from collectors.discovery import UnknownDevice, candidates, discover, identify
+from collectors.pdu import reading_of
 from collectors.profile import Profile
 from collectors.profile_plan import Plan, decoded, value_of
+from collectors.readings import Quality
 from tests.support.recordings import SYS_DESCR, SYS_OBJECT_ID, SYS_UP_TIME, DictionaryAgent
 
 MIB = "1.3.6.1.4.1.9"
@@ -55,29 +57,39 @@ async def test_a_device_without_a_total_is_the_sum_of_its_phases() -> None:
 
 
 @pytest.mark.parametrize(("power_w", "wrong"), [(4600, "13,800 W"), (40, "120 W")])
-async def test_a_scale_off_by_ten_is_refused_naming_both_and_the_next_source_taken(
-    power_w: int, wrong: str
-) -> None:
+async def test_a_scale_off_by_ten_is_refused_naming_both(power_w: int, wrong: str) -> None:
     sources = [{"sum": "phase"}, {"estimate": "phase", "power_factor": 1}]
     made = profile(totals={"active_power_w": sources}, tables=[PHASES])
 
     plan, answer = await found(made, three_phases(power_w))
 
-    [refused, estimated] = plan.notes
-    assert refused == (
+    assert plan.refused == (
         f"answers {wrong} where volts x amperes are 1,380 W: its scale is not believed"
     )
-    assert "power factor taken as 1" in estimated
-    assert decoded(plan, answer).power_w == 1380
+    assert plan.notes == (plan.refused,)
+    reading = reading_of(plan, answer, name="r1.A", ceiling_w=99_999)
+    assert (reading.quality, reading.note) == (Quality.IMPLAUSIBLE, plan.refused)
+
+
+async def test_another_measured_source_takes_the_place_of_a_refused_one() -> None:
+    sources = [{"object": {"oid": f"{MIB}.7", "scale": 10}}, {"sum": "phase"}]
+    made = profile(totals={"active_power_w": sources}, tables=[PHASES])
+
+    plan, answer = await found(made, three_phases(400) | {f"{MIB}.7.0": 1200})
+
+    assert decoded(plan, answer).power_w == 1200
+    assert "12,000 W" in plan.notes[0]
     assert plan.refused == ""
 
 
-async def test_a_refused_scale_without_another_source_is_not_believed() -> None:
+async def test_a_moments_lie_at_discovery_is_forgiven_once_watts_fit_volts_and_amperes() -> None:
     made = profile(totals={"active_power_w": [{"sum": "phase"}]}, tables=[PHASES])
+    plan, _ = await found(made, three_phases(0))
 
-    plan, _ = await found(made, three_phases(4600))
+    later = reading_of(plan, three_phases(400), name="r1.A", ceiling_w=99_999)
 
-    assert "its scale is not believed" in plan.refused
+    assert plan.refused
+    assert (later.quality, later.active_power_w) == (Quality.GOOD, 1200)
 
 
 async def test_an_idle_device_is_not_accused() -> None:
