@@ -159,12 +159,10 @@ async def _rows(walks: Walks, table: Table) -> list[Row]:
         for cell in await _cells(walks, table, column, names):
             # A device without that column has nothing to tell apart.
             here = number(wanted.get(cell.index))
-            if table.where and wanted and here not in table.where.values:
-                continue
             if column.shared:
                 for cells in found.values():
                     cells[measure] = cell
-            else:
+            elif not table.where or not wanted or here in table.where.values:
                 found.setdefault((cell.unit, cell.row), {})[measure] = cell
     told = {key: _told_label(cells, labels) for key, cells in found.items()}
     unique = len(set(told.values())) == len(told) and all(told.values())

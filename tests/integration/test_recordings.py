@@ -247,9 +247,7 @@ def test_a_sample_served_by_snmpsim_is_probed_over_the_network(
 
 
 @pytest.mark.snmpd
-@pytest.mark.parametrize(
-    "name", ["apc_ap7900b", "raritan-pdu_px2", "sentry4", "vertiv-pdu_mg02e4w1"]
-)
+@pytest.mark.parametrize("name", READ)
 def test_a_recording_served_by_snmpd_is_probed_over_the_network(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -339,6 +337,8 @@ def _snmpd_lines(path: Path) -> str:
         oid = oid.lstrip(".")
         if oid == "1.3.6.1.2.1.1.2.0":
             lines.append(f"sysObjectID {value.lstrip('.')}")
+        elif oid == "1.3.6.1.2.1.1.1.0":
+            lines.append(f"sysDescr {value}")
         elif oid.startswith("1.3.6.1.4.1.") and tag in kinds:
             lines.append(f"override {oid} {kinds[tag]} {value}")
         elif oid.startswith("1.3.6.1.4.1.") and tag == "4" and re.fullmatch(r"[\w :.-]+", value):

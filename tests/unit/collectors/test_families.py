@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Families of which no recording is at hand: single rows as their MIBs and other systems tell."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from collectors.discovery import discover
+from collectors.pdu import reading_of
+from collectors.profile import load_profiles
+from collectors.readings import Quality
+from tests.support.recordings import SYS_OBJECT_ID, DictionaryAgent
+
+ENTERPRISES = "1.3.6.1.4.1"
+
+
+@dataclass(frozen=True)
+class Family:
+    sys_object_id: str
+    answers: Mapping[str, object]  #: under ENTERPRISES
+    w: int
+    va: int | None = None
+    quality: Quality = Quality.GOOD
+
+
+FAMILIES = {
+    "apc-cpdu": Family(
+        "318.1.1.32.1",
+        {"318.1.1.32.2.4.1.4.1": 610, "318.1.1.32.2.4.1.4.2": 0, "318.1.1.32.2.4.1.5.1": 640},
+        610,
+        640,
+    ),
+    "apc-rpdu": Family(  # phases and banks in one table, told apart by the bank's number
+        "318.1.3.4.5",
+        {
+            "318.1.1.12.2.3.1.1.2.1": 100,
+            "318.1.1.12.2.3.1.1.2.2": 60,
+            "318.1.1.12.2.3.1.1.2.3": 40,
+            "318.1.1.12.2.3.1.1.5.1": 0,
+            "318.1.1.12.2.3.1.1.5.2": 1,
+            "318.1.1.12.2.3.1.1.5.3": 2,
+            "318.1.1.12.1.15.0": 230,
+        },
+        2300,
+        2300,
+        Quality.ESTIMATED,
+    ),
+    "conteg": Family(  # 70 W beside 0.38 A at 230.34 V: whole watts, not hundredths
+        "28402.11.1",
+        {
+            "28402.12.1.1.2.6.1.1.5.1.1": 38,
+            "28402.12.1.1.2.6.1.1.7.1.1": 23_034,
+            "28402.12.1.1.2.6.1.1.10.1.1": 70,
+        },
+        70,
+        88,
+    ),
+    "e3meter-ctr": Family(
+        "21695.1401", {"21695.1.10.4.1.18.10167.0": 1507, "21695.1.10.4.1.18.10168.0": 93}, 1600
+    ),
+    "enlogic": Family(  # the PDU's row is .1, not .1.1
+        "38446.1",
+        {
+            "38446.1.2.4.1.4.1": 540,
+            "38446.1.3.4.1.5.1.1": 277,
+            "38446.1.3.4.1.6.1.1": 205,
+        },
+        540,
+        568,
+    ),
+    "hpe-pdu3": Family(  # its MIB says thousandths of a watt
+        "232.165.11",
+        {
+            "232.165.11.2.1.1.5.1": 154,
+            "232.165.11.2.1.1.9.1": 98,
+            "232.165.11.2.2.1.3.1.1": 2298,
+            "232.165.11.2.2.1.11.1.1": 65,
+        },
+        154,
+        149,
+    ),
+    "ipoman": Family(
+        "2468.1.4.2.1",
+        {
+            "2468.1.4.2.1.3.1.3.1.2.1": 2240,
+            "2468.1.4.2.1.3.1.3.1.3.1": 3830,
+            "2468.1.4.2.1.3.1.3.1.2.2": 2240,
+            "2468.1.4.2.1.3.1.3.1.3.2": 0,
+        },
+        858,
+        858,
+        Quality.ESTIMATED,
+    ),
+    "raritan-px3": Family(  # three poles, an inlet in tenths, two linked PDUs
+        "13742.6",
+        {
+            "13742.6.5.2.3.1.4.1.1.5": 12_345,
+            "13742.6.3.3.4.1.7.1.1.5": 1,
+            "13742.6.5.2.3.1.4.2.1.5": 800,
+            "13742.6.3.3.4.1.7.2.1.5": 0,
+        },
+        2034,
+    ),
+    "sentry3": Family(  # the system's total is preferred; the neutral answers -1
+        "1718.3",
+        {
+            "1718.3.1.6.0": 1503,
+            "1718.3.2.2.1.7.1.1": 362,
+            "1718.3.2.2.1.11.1.1": 2093,
+            "1718.3.2.2.1.12.1.1": 750,
+            "1718.3.2.2.1.7.1.4": 10,
+            "1718.3.2.2.1.11.1.4": -1,
+            "1718.3.2.2.1.12.1.4": -1,
+        },
+        1503,
+    ),
+    "ts-bspdu": Family(
+        "42610.1.4.4",
+        {f"42610.1.4.4.1.6.1.2.1.15.{n}": 2287 for n in (1, 2)},
+        457,
+    ),
+    "vertiv-ita2": Family(
+        "13400.2.54",
+        {
+            "13400.2.54.2.3.8.0": 141,
+            "13400.2.54.2.3.1.0": 2308,
+            "13400.2.54.2.3.4.0": 76,
+        },
+        1410,
+        1754,
+    ),
+    "wti": Family(
+        "2634.6.8",
+        {
+            "2634.3.200.70.0": 256,
+            "2634.3.200.50.0": 256,
+            "2634.3.200.40.0": 11,
+            "2634.3.200.10.1.8.1": 233,
+        },
+        256,
+        256,
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "family"), FAMILIES.items(), ids=FAMILIES.keys())
+async def test_a_device_is_recognised_and_read(name: str, family: Family) -> None:
+    answers = {f"{ENTERPRISES}.{oid}": value for oid, value in family.answers.items()}
+    identity = {SYS_OBJECT_ID: f"{ENTERPRISES}.{family.sys_object_id}"}
+
+    found = await discover(DictionaryAgent(identity | answers), load_profiles())
+    reading = reading_of(found.plan, found.answer, name="r1.A", ceiling_w=99_999)
+
+    assert found.plan.profile == name
+    assert (reading.active_power_w, reading.quality) == (family.w, family.quality)
+    assert reading.apparent_power_va == family.va
