@@ -156,6 +156,12 @@ def _weaknesses(device: Device, secrets: SecretsFile) -> Iterable[str]:
         case "snmp":
             if secrets.community(device).lower() in _delivered()[0]:
                 yield "SNMP v2c with a default community, which also may write; use snmp3://"
+            else:
+                # We never send a SET, so whether it may write only the device's own pages tell.
+                yield (
+                    "SNMP v2c: its community can be read on the wire, and may write where the"
+                    " device allows it; make it read-only there, or use snmp3://"
+                )
         case "ipmi":
             login = secrets.login(device)
             if _delivered_with(login.user, login.password):

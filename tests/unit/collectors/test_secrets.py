@@ -134,6 +134,8 @@ def test_default_logins_are_warned_about_by_device(folder: Path) -> None:
         "n01.bmc: IPMI with a default password; change it on the BMC",
         "r1.A: Redfish with a default password; change it on the device",
         "r1.A: Redfish without TLS: its password can be read on the wire",
+        "r1.B, r2.A, r2.B, r3.A, r3.B, r4.A, r4.B: SNMP v2c: its community can be read on the"
+        " wire, and may write where the device allows it; make it read-only there, or use snmp3://",
     ]
 
 
