@@ -194,6 +194,9 @@ class Cycle:
         told = [] if stands_down else [self.token_layers(keep)]
         observed = replace(observed, tokens_enforced=self.token_layers.enforced)
         plan = plan_cycle(graph, observed, self.memory, rules, pools)
+        if self.picture is None:
+            # The hook knows whose changes to let pass, the broker's own too, from the state alone.
+            self._publish(observed, plan, "first cycle")
         outcomes = self.apply(plan.actions)
         if stands_down and not any(isinstance(each, StripTokens) for each in plan.actions):
             # Not before Slurm shows no token any more: without the resource they wait for ever.

@@ -178,6 +178,13 @@ def plan_cycle(
     return Plan(tuple(actions), loads, tuple(pools), fenced, notes, memory)
 
 
+def _is_compiled(pool: Pool, observed: Observed) -> bool:
+    """Has slurmctld read what the pool was granted?"""
+    if observed.compiled is None:
+        return True
+    return observed.compiled.get(pool.reservation.slurm_name, -1) >= pool.granted_w
+
+
 def _promised(pool: Pool, observed: Observed) -> PowerReservation:
     """A reservation with the watts that can really come of it: Slurm hands out no more."""
     compiled_w = (observed.compiled or {}).get(pool.reservation.slurm_name, 0)
@@ -486,7 +493,9 @@ def _seen_at_last(job: SlurmJob) -> str:
 
 
 def _plan_reservations(observed: Observed, rules: Rules, pools: Sequence[Pool]) -> list[Action]:
-    complete = {pool.reservation.name for pool in pools if pool.complete}
+    complete = {
+        pool.reservation.name for pool in pools if pool.complete and _is_compiled(pool, observed)
+    }
     in_use = {job.reservation for job in observed.view.jobs.values() if job.state.holds_nodes}
     actions: list[Action] = []
     for each in observed.reservations:
