@@ -187,12 +187,11 @@ class Cycle:
     def __call__(self) -> str:
         """Run one cycle and say in a sentence what came of it."""
         graph, rules = self.site.graph, self.site.rules
-        observed = self.observe(tokens_enforced=self.token_layers.enforced)
-        observed = replace(observed, compiled=self.token_layers.compiled)
+        observed = self._with_layers(self.observe(tokens_enforced=self.token_layers.enforced))
         keep, pools = plan_tokens(graph, observed, rules)
         stands_down = observed.mode is not Mode.ENFORCE
         told = [] if stands_down else [self.token_layers(keep)]
-        observed = replace(observed, tokens_enforced=self.token_layers.enforced)
+        observed = self._with_layers(observed)
         plan = plan_cycle(graph, observed, self.memory, rules, pools)
         if self.picture is None:
             # The hook knows whose changes to let pass, the broker's own too, from the state alone.
@@ -206,6 +205,11 @@ class Cycle:
         self._publish(observed, plan, sentence)
         self._keep_books(observed)
         return sentence
+
+    def _with_layers(self, observed: Observed) -> Observed:
+        """What slurmctld enforces by now."""
+        layers = self.token_layers
+        return replace(observed, tokens_enforced=layers.enforced, compiled=layers.compiled)
 
     def _nothing_done(self, observed: Observed, plan: Plan) -> str:
         site = plan.loads[self.site.graph.site.name]
