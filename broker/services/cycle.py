@@ -18,16 +18,12 @@ from broker.domain.units import watts
 from broker.services.apply import Apply, Outcome
 from broker.services.ingest import Ingest
 from broker.services.observe import Observe
-from broker.services.plan import (
-    Memory,
-    Observed,
-    Plan,
-    forget_relief,
-    plan_cycle,
-    plan_tokens,
-)
+from broker.services.observed import Memory, Observed, Plan
+from broker.services.plan import plan_cycle
+from broker.services.plan_tokens import plan_tokens
 from broker.services.ports import Clock, SlurmController, Store
 from broker.services.publish import Site, admission_state
+from broker.services.remember import forget_relief
 from broker.services.settle_jobs import SettleJobs
 
 log = logging.getLogger(__name__)

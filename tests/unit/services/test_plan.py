@@ -25,15 +25,10 @@ from broker.domain.cluster import JobState, SlurmJob
 from broker.domain.ladder import Shed
 from broker.domain.reservation import ReservationState
 from broker.domain.switches import Mode
-from broker.services.plan import (
-    Memory,
-    Observed,
-    Plan,
-    forget_relief,
-    in_force,
-    plan_cycle,
-    plan_tokens,
-)
+from broker.services.observed import Memory, Observed, Plan
+from broker.services.plan import plan_cycle
+from broker.services.plan_tokens import in_force, plan_tokens
+from broker.services.remember import forget_relief
 from tests.support.builders import (
     A_MINUTE,
     A_SECOND,
