@@ -30,7 +30,7 @@ def test_the_broker_is_killed_at_random_moments_and_finds_its_way_back() -> None
             time.sleep(dice.uniform(0.2, 2.5))  # the dice's moment
             _kill_broker_and_compare()
         name = "launch"
-        words = ("rack=r4", "watts=10kW", "nodes=1", "start=now+2minutes", "duration=5")
+        words = ("rack=r4", "watts=10kW", "nodes=1", "start=now+20minutes", "duration=5")
         done = head.powermgr("-i", "add", "reservation", f"name={name}", *words, "account=ml")
         _kill_broker_and_compare()
         assert done.status == 0, done.text
