@@ -17,7 +17,7 @@ from broker.services.give_way import plan_ways
 from broker.services.observed import Memory, Observed, Plan, free_nodes
 from broker.services.plan_fences import plan_fences
 from broker.services.plan_ladder import plan_give_back, plan_steps
-from broker.services.plan_tokens import promised
+from broker.services.plan_tokens import as_slurm_knows, promised
 from broker.services.plan_upkeep import only_ledger, plan_charges, plan_reservations, stand_down
 from broker.services.remember import lately_held, remember, silent_nodes
 
@@ -44,8 +44,9 @@ def plan_cycle(
         lately={name: tokens_w for name, (tokens_w, _) in memory.lately.items()},
     )
     memory = remember(graph, observed, memory, loads, rules)
+    pools = as_slurm_knows(pools, observed)
     if observed.mode is Mode.OFF:
-        return Plan(tuple(stand_down(observed)), loads, tuple(pools), {}, (), memory)
+        return Plan(tuple(stand_down(observed)), loads, pools, {}, (), memory)
 
     before = memory.under_way
     fences, fenced, memory = plan_fences(graph, observed, memory, rules, loads, pools)
@@ -74,13 +75,13 @@ def plan_cycle(
         return Plan(
             (*stand_down(observed), *only_ledger(actions)),
             loads,
-            tuple(pools),
+            pools,
             {},
             (*(f"would {_told(action)}" for action in (*fences, *ladder, *ways)), *notes),
             # Nothing was done, so nothing is under way.
             replace(memory, under_way=before),
         )
-    return Plan(tuple(actions), loads, tuple(pools), fenced, notes, memory)
+    return Plan(tuple(actions), loads, pools, fenced, notes, memory)
 
 
 def _told(action: Action) -> str:

@@ -12,7 +12,15 @@ from broker.domain.cluster import JobState
 from broker.domain.draw import node_draw_w
 from broker.domain.ladder import Shed, plan_ladder
 from broker.domain.load import LayerLoad, tokens_by_node
-from broker.domain.marks import instant, marked, notice_until, shed_by_us, stamp, unmarked
+from broker.domain.marks import (
+    held_blind,
+    instant,
+    marked,
+    notice_until,
+    shed_by_us,
+    stamp,
+    unmarked,
+)
 from broker.domain.power_graph import PowerGraph
 from broker.domain.rules import Rules
 from broker.services.give_way import still_makes_way
@@ -85,7 +93,7 @@ def plan_give_back(
     return [
         GiveBack("every layer is within its limit again", job.job_id, unmarked(job))
         for job in observed.view.jobs.values()
-        if shed_by_us(job)
+        if shed_by_us(job) and not held_blind(job)
         # One without tokens is charged first, or it would start for nothing.
         if job.tokens_w_per_node is not None or not rules.carries_power(job.partition)
         # The mark remembers for a broker that was restarted and does not.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.domain.actions import KeepTokenLayers
@@ -49,11 +50,15 @@ def plan_tokens(
     return KeepTokenLayers(because, layers), pools
 
 
-def is_compiled(pool: Pool, observed: Observed) -> bool:
-    """Has slurmctld read what the pool was granted?"""
-    if observed.compiled is None:
-        return True
-    return observed.compiled.get(pool.reservation.slurm_name, -1) >= pool.granted_w
+def as_slurm_knows(pools: Sequence[Pool], observed: Observed) -> tuple[Pool, ...]:
+    """The pools with the watts that slurmctld has read: before that their jobs cannot start."""
+    compiled = observed.compiled
+    if compiled is None:
+        return tuple(pools)
+    return tuple(
+        replace(pool, granted_w=min(pool.granted_w, compiled.get(pool.reservation.slurm_name, 0)))
+        for pool in pools
+    )
 
 
 def promised(pool: Pool, observed: Observed) -> PowerReservation:

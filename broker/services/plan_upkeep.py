@@ -19,14 +19,13 @@ from broker.domain.actions import (
     StripTokens,
 )
 from broker.domain.cluster import JobState, SlurmJob
-from broker.domain.marks import shed_by_us, unmarked
+from broker.domain.marks import held_blind, shed_by_us, unmarked
 from broker.domain.power_graph import PowerGraph
 from broker.domain.reservation import PowerReservation, next_state
 from broker.domain.rules import Rules
 from broker.domain.settle import charge_of
 from broker.domain.tokens import Pool
 from broker.services.observed import FENCE_PREFIX, OURS_PREFIX, Observed, fences_in
-from broker.services.plan_tokens import is_compiled
 
 # The ledger need not learn each second that a reservation is in use.
 _USE_NOTED_EVERY = timedelta(minutes=1)
@@ -55,7 +54,7 @@ def plan_charges(graph: PowerGraph, observed: Observed, rules: Rules) -> list[Ac
                 actions.append(
                     ChargeJob(because, job.job_id, charge.tokens_w_per_node, charge.admin_comment)
                 )
-        elif _held_blind(job):
+        elif held_blind(job):
             because = f"job {job.job_id} was held while the broker's state was missing"
             actions.append(GiveBack(because, job.job_id, _seen_at_last(job)))
     return actions
@@ -71,19 +70,12 @@ def _changed_by_owner(job: SlurmJob) -> bool:
     return job.state is JobState.PENDING and told is not None and told != job.tokens_w_per_node
 
 
-def _held_blind(job: SlurmJob) -> bool:
-    """Was it held by a hook that had no state to judge by?"""
-    return job.held and job.admitted.get("reason") in {"StateMissing", "StateStale"}
-
-
 def _seen_at_last(job: SlurmJob) -> str:
     return json.dumps({**job.admitted, "reason": "Waits"}, separators=(",", ":"))
 
 
 def plan_reservations(observed: Observed, rules: Rules, pools: Sequence[Pool]) -> list[Action]:
-    complete = {
-        pool.reservation.name for pool in pools if pool.complete and is_compiled(pool, observed)
-    }
+    complete = {pool.reservation.name for pool in pools if pool.complete}
     in_use = {job.reservation for job in observed.view.jobs.values() if job.state.holds_nodes}
     actions: list[Action] = []
     for each in observed.reservations:
@@ -129,7 +121,7 @@ def stand_down(observed: Observed) -> list[Action]:
     return [
         *(StripTokens(because, job.job_id) for job in jobs if job.tokens_w_per_node is not None),
         *(GiveBack(because, job.job_id, unmarked(job)) for job in jobs if shed_by_us(job)),
-        *(GiveBack(because, job.job_id, _seen_at_last(job)) for job in jobs if _held_blind(job)),
+        *(GiveBack(because, job.job_id, _seen_at_last(job)) for job in jobs if held_blind(job)),
         *(SetFence(because, rack, ()) for rack in fences_in(observed.view)),
         *(
             DropReservation(because, name)
