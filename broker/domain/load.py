@@ -94,7 +94,12 @@ def assess_loads(
     jobs = list(view.jobs.values())
     tokens = tokens_by_node(graph, jobs, silent)
     young = [job for job in jobs if _starting(job, now, rules)]
-    starting = tokens_by_node(graph, young, {})
+    starting = {
+        name: tokens_w
+        for name, tokens_w in tokens_by_node(graph, young, {}).items()
+        # The upper bound of a rack that is not seen has them already.
+        if not draws[graph.nodes[name].rack].lost
+    }
     return {
         layer.name: LayerLoad(
             layer=layer,

@@ -27,6 +27,11 @@ def shed_by_us(job: SlurmJob) -> bool:
     return job.held and job.admitted.get("held") is True
 
 
+def held_blind(job: SlurmJob) -> bool:
+    """Was it held by a hook that had no state to judge by?"""
+    return job.held and job.admitted.get("reason") in {"StateMissing", "StateStale"}
+
+
 def notice_until(job: SlurmJob) -> datetime | None:
     """Until when a warned job is left alone."""
     return instant(job.admitted.get("notice_until"))

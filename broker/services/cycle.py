@@ -18,16 +18,12 @@ from broker.domain.units import watts
 from broker.services.apply import Apply, Outcome
 from broker.services.ingest import Ingest
 from broker.services.observe import Observe
-from broker.services.plan import (
-    Memory,
-    Observed,
-    Plan,
-    forget_relief,
-    plan_cycle,
-    plan_tokens,
-)
+from broker.services.observed import Memory, Observed, Plan
+from broker.services.plan import plan_cycle
+from broker.services.plan_tokens import plan_tokens
 from broker.services.ports import Clock, SlurmController, Store
 from broker.services.publish import Site, admission_state
+from broker.services.remember import forget_relief
 from broker.services.settle_jobs import SettleJobs
 
 log = logging.getLogger(__name__)
@@ -187,13 +183,15 @@ class Cycle:
     def __call__(self) -> str:
         """Run one cycle and say in a sentence what came of it."""
         graph, rules = self.site.graph, self.site.rules
-        observed = self.observe(tokens_enforced=self.token_layers.enforced)
-        observed = replace(observed, compiled=self.token_layers.compiled)
+        observed = self._with_layers(self.observe(tokens_enforced=self.token_layers.enforced))
         keep, pools = plan_tokens(graph, observed, rules)
         stands_down = observed.mode is not Mode.ENFORCE
         told = [] if stands_down else [self.token_layers(keep)]
-        observed = replace(observed, tokens_enforced=self.token_layers.enforced)
+        observed = self._with_layers(observed)
         plan = plan_cycle(graph, observed, self.memory, rules, pools)
+        if self.picture is None:
+            # The hook knows whose changes to let pass, the broker's own too, from the state alone.
+            self._publish(observed, plan, "first cycle")
         outcomes = self.apply(plan.actions)
         if stands_down and not any(isinstance(each, StripTokens) for each in plan.actions):
             # Not before Slurm shows no token any more: without the resource they wait for ever.
@@ -203,6 +201,11 @@ class Cycle:
         self._publish(observed, plan, sentence)
         self._keep_books(observed)
         return sentence
+
+    def _with_layers(self, observed: Observed) -> Observed:
+        """What slurmctld enforces by now."""
+        layers = self.token_layers
+        return replace(observed, tokens_enforced=layers.enforced, compiled=layers.compiled)
 
     def _nothing_done(self, observed: Observed, plan: Plan) -> str:
         site = plan.loads[self.site.graph.site.name]

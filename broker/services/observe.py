@@ -11,7 +11,7 @@ from broker.domain.errors import StoreUnavailable
 from broker.domain.reservation import PowerReservation
 from broker.domain.rules import Rules
 from broker.domain.switches import Mode
-from broker.services.plan import Observed
+from broker.services.observed import Observed
 from broker.services.ports import Clock, SlurmController, Store
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from broker.domain.rules import Lane, Rules
 from broker.domain.settle import charge_of
 from broker.domain.switches import Mode
 from broker.domain.tokens import Pool
-from broker.services.plan import Plan, free_nodes
+from broker.services.observed import Plan, free_nodes
 
 # Longer than the hook's stale_after_s would be a lie, shorter would cry wolf at a slow cycle.
 _VALID_S = 30

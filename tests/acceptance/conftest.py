@@ -13,7 +13,7 @@ from tests.acceptance import head
 @pytest.fixture(scope="session", autouse=True)
 def impatient_broker() -> Iterator[None]:
     """Fences and shed jobs come back after seconds, and silver's notice is short."""
-    with head.policy(give_back_after_s=5, silver_notice_s=6):
+    with head.policy(give_back_after_s=3, silver_notice_s=5):
         head.clean_up()
         yield
 

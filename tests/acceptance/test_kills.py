@@ -30,7 +30,7 @@ def test_the_broker_is_killed_at_random_moments_and_finds_its_way_back() -> None
             time.sleep(dice.uniform(0.2, 2.5))  # the dice's moment
             _kill_broker_and_compare()
         name = "launch"
-        words = ("rack=r4", "watts=10kW", "nodes=1", "start=now+2minutes", "duration=5")
+        words = ("rack=r4", "watts=10kW", "nodes=1", "start=now+20minutes", "duration=5")
         done = head.powermgr("-i", "add", "reservation", f"name={name}", *words, "account=ml")
         _kill_broker_and_compare()
         assert done.status == 0, done.text
@@ -62,6 +62,7 @@ def test_the_broker_is_killed_while_it_sheds_and_no_job_is_shed_twice() -> None:
 
 def test_a_frozen_broker_harms_nobody_while_it_sleeps_or_when_it_wakes() -> None:
     with oracle.watching(), _load(SEED + 1) as ran:
+        head.wait("jobs", lambda: len(ran()) >= 6)
         pid = str(head.pid_of(head.BROKER))
         head.run("kill", "-STOP", pid)
         try:
@@ -77,6 +78,7 @@ def test_a_frozen_broker_harms_nobody_while_it_sleeps_or_when_it_wakes() -> None
 
 def test_slurmctld_restarts_and_the_broker_goes_on() -> None:
     with oracle.watching() as watch, _load(SEED + 2) as ran:
+        head.wait("jobs", lambda: len(ran()) >= 6)
         before, layers = head.pid_of(head.BROKER), head.layers_in_slurm()
         head.run("systemctl", "restart", "slurmctld")
         head.wait("slurmctld", lambda: head.layers_in_slurm() == layers)

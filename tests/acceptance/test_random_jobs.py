@@ -81,7 +81,9 @@ def _disturb(dice: random.Random) -> set[str]:
 
 
 def _running() -> list[str]:
-    return head.run("squeue", "-h", "-t", "R", "-o", "%A", check=False).out.split()
+    """Without tasks of arrays: the last one bears the whole array's number."""
+    found = head.run("squeue", "-h", "-t", "R", "-o", "%i", check=False).out.split()
+    return [each for each in found if "_" not in each]
 
 
 def _ended_jobs() -> list[dict[str, str]]:

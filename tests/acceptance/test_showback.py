@@ -22,7 +22,8 @@ IDLE_W = 1_000
 
 
 def test_a_known_job_is_billed_what_it_drew_and_all_lines_add_up_to_the_pdus() -> None:
-    began, before = time.time(), _fleet_wh()
+    began = _on_the_second()
+    before = _fleet_wh()
     script = f"srun -Q sleep {SECONDS}"
     comment = f"--comment=power: max={NODES * (LOAD_W + IDLE_W)}W"
     with _true_draws() as draws:
@@ -30,7 +31,8 @@ def test_a_known_job_is_billed_what_it_drew_and_all_lines_add_up_to_the_pdus() -
         other = head.submit("bob", "-N1", load="4kW", script=f"sleep {SECONDS // 2}")
         head.wait("both to end", head.queue_is_empty, within_s=SECONDS + 30)
     known_kwh = _true_kwh(known, draws)
-    ended, after = time.time(), _fleet_wh()
+    ended = _on_the_second()
+    after = _fleet_wh()
     # The window's last instant lies between two samples, and both runs are in the ledger.
     late = f"select count(*) from latest where kind = 'pdu' and good_at > to_timestamp({ended})"
     head.wait("a sample of every PDU after it", lambda: head.sql(late) == [["8"]])
@@ -51,6 +53,11 @@ def test_a_known_job_is_billed_what_it_drew_and_all_lines_add_up_to_the_pdus() -
     assert total["metered_kwh"] == pytest.approx(by_hand_kwh, rel=0.01)
     assert total["metered_kwh"] == pytest.approx(by_fleet_kwh, rel=0.02)
     assert lines["ml"]["metered_kwh"] == pytest.approx(known_kwh, rel=0.05)
+
+
+def _on_the_second() -> float:
+    """Times of a report are whole seconds: the fleet's totals are read at such an instant."""
+    return float(head.wait("a whole second", lambda: (at := time.time()) % 1 < 0.15 and at))
 
 
 def _report(start: float, end: float) -> list[dict[str, float]]:

@@ -39,7 +39,7 @@ def wishes(seed: int, jobs: int) -> list[Wish]:
 
 
 def a_wish(dice: random.Random, *, tasks: int = 1) -> Wish:
-    nodes = dice.choices((1, 2, 3, 4), (55, 25, 10, 10))[0]
+    nodes = dice.choices((1, 2, 3, 4), (62, 25, 8, 5))[0]
     words, fewest, tokens_w = _envelope(dice, nodes)
     load_w = tokens_w if dice.random() < 0.4 else dice.randrange(tokens_w // 2, tokens_w + 1)
     options = [f"--nodes={words[0]}", f"--time={dice.randint(1, 9)}"]

@@ -28,7 +28,7 @@ from broker.domain.power_graph import Layer, LayerKind, Node, NodeType, PowerGra
 from broker.domain.reservation import PowerReservation
 from broker.domain.rules import Lane, Rules
 from broker.domain.switches import Mode
-from broker.services.plan import Observed
+from broker.services.observed import Observed
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 A_SECOND = timedelta(seconds=1)

@@ -151,3 +151,11 @@ def test_state(want: str, load: LayerLoad) -> None:
 
 def test_static_loads_are_committed() -> None:
     assert loads(graph=a_graph(static_w=700))["lab"].committed_w == 4 * 700 + 16_000
+
+
+def test_a_job_that_starts_where_nobody_sees_is_counted_once() -> None:
+    young = [a_job(1, "n01", age=A_SECOND), a_job(2, "n05", age=A_SECOND)]
+    unseen = telemetry(replaced={"r1.A": []})
+    found = loads(young, meters=unseen)
+    assert found["r1"].current_w == GRAPH.nameplate_w(GRAPH.layers["r1"])
+    assert [found[name].starting_w for name in ("r1", "r2", "lab")] == [0, 9_200, 9_200]

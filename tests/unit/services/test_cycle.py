@@ -268,6 +268,18 @@ def test_off_strips_the_tokens_before_the_resource_goes() -> None:
     assert world.states[-1].mode == "off"
 
 
+def test_the_hook_is_told_whose_changes_may_pass_before_the_first_of_them() -> None:
+    world = World()
+    world.draws_w = {"r1": 36_000}
+    world.poll(2)
+    fences: list[list[str]] = []
+    broker = world.start(publish=lambda _: fences.append(list(world.slurm.reservations)))
+
+    broker()
+
+    assert fences == [[], ["pw-fence-r1"]]
+
+
 def test_nobody_is_charged_before_slurm_has_read_the_layers() -> None:
     world = World()
     world.cycle()

@@ -18,7 +18,9 @@ from broker.domain.switches import Mode
 from broker.services.cycle import Picture
 from broker.services.desk import Desk
 from broker.services.messages import OPS, Answer, Peer, Request
-from broker.services.plan import Memory, Observed, plan_cycle, plan_tokens
+from broker.services.observed import Memory, Observed
+from broker.services.plan import plan_cycle
+from broker.services.plan_tokens import plan_tokens
 from broker.services.ports import Verdict
 from broker.services.publish import Site, admission_state
 from broker.testing.memory_store import MemoryStore

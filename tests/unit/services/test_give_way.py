@@ -9,7 +9,8 @@ from datetime import timedelta
 from broker.domain.actions import Action, ChargeJob, GiveBack, NotifyJob, ShedJob
 from broker.domain.cluster import JobState, SlurmJob
 from broker.domain.rules import Rules
-from broker.services.plan import Memory, Plan, plan_cycle
+from broker.services.observed import Memory, Plan
+from broker.services.plan import plan_cycle
 from tests.support.builders import (
     GRAPH,
     NOON,

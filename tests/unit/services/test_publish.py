@@ -10,7 +10,9 @@ import pytest
 
 from broker.domain.admission_state import AdmissionState, Switches
 from broker.domain.cluster import JobState, SlurmJob
-from broker.services.plan import Memory, Observed, plan_cycle, plan_tokens
+from broker.services.observed import Memory, Observed
+from broker.services.plan import plan_cycle
+from broker.services.plan_tokens import plan_tokens
 from broker.services.publish import Site, admission_state, charge_w
 from tests.support.builders import (
     GRAPH,
