@@ -20,6 +20,8 @@ from typing import Any
 from pyghmi.exceptions import PyghmiException
 from pyghmi.ipmi.private.session import Session
 
+from collectors.transport.ipmi_login import never_wait
+
 _NETFN_GROUP, _GET_POWER_READING = 0x2C, 0x02
 _SYSTEM_POWER = (0xDC, 1, 0, 0)
 # pyghmi may miss the wake-up of a packet that arrives while it prepares to wait.
@@ -75,11 +77,14 @@ class Worker:
         return due
 
     def _take_turn(self, bmc: Bmc) -> None:
-        if bmc.asked or bmc.session is None or not bmc.session.logged:
+        # pyghmi calls a session logged in before the BMC has granted the privilege level.
+        ready = bmc.session is not None and bmc.session.logged and not bmc.session.logging
+        if bmc.asked or not ready:
             self._missed(bmc)
         if bmc.session is None or bmc.session.broken:
             self._log_in(bmc)
-        elif bmc.session.logged and not bmc.session.logging and not bmc.asked:
+        # pyghmi would wait, and all others with it, while its own keepalive is under way.
+        elif ready and not bmc.asked and not bmc.session._isincommand():
             self._ask(bmc)
 
     def _missed(self, bmc: Bmc) -> None:
@@ -215,6 +220,7 @@ def main() -> None:
     worker = Worker(interval_s, told["timeout_s"], bmcs)
 
     _survive_garbage(worker)
+    never_wait()
 
     def stop(*_: object) -> None:
         worker.stopping = True

@@ -5,10 +5,13 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyghmi.ipmi.private.serversession import ServerSession
 
 from collectors.devices import Bmc
 from collectors.secrets import Login
@@ -19,6 +22,11 @@ from collectors.transport.ipmi_cipher import (
     open_session_request,
     warn_of_cipher_zero,
 )
+from tests.fleet.bmc import SimulatedBmc
+from tests.fleet.cli import OWN_INVENTORY
+from tests.fleet.journal import Journal
+from tests.fleet.layout import load_layout
+from tests.fleet.plant import Plant
 
 INTERVAL_S = 0.4
 PASSWORD = "password"
@@ -50,6 +58,44 @@ async def bmcs() -> AsyncIterator[Callable[[str, Answers], Bmc]]:
         each.close()
 
 
+class Sent:
+    """The socket of a simulated BMC, which keeps the last packet instead of sending it."""
+
+    def __init__(self) -> None:
+        self.last: bytes | None = None
+
+    def sendto(self, packet: bytes, client: object) -> None:
+        self.last = bytes(packet)
+
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 623
+
+    def setblocking(self, flag: object) -> None:
+        pass
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Iterator[Callable[[str], Answers]]:
+    """What the sound BMC of a node answers."""
+    journal = Journal(tmp_path / "fleet.jsonl")
+    plant = Plant(load_layout(OWN_INVENTORY), journal)
+
+    def of(node: str) -> Answers:
+        sent: Any = Sent()
+        bmc = SimulatedBmc(plant.layout.nodes[node], plant, sent)
+
+        def answers(packet: bytes) -> bytes | None:
+            sent.last = None
+            bmc.receive(packet, ("127.0.0.1", 1))
+            answer: bytes | None = sent.last
+            return answer
+
+        return answers
+
+    yield of
+    journal.close()
+
+
 @pytest.fixture(autouse=True)
 def asked_anew() -> None:
     ipmi_cipher._checked.clear()
@@ -62,11 +108,14 @@ def open_response(packet: bytes, status: int) -> bytes:
 
 
 async def heard_of(
-    bmcs: list[Bmc], *, until: Callable[[list[Mapping[str, Any]]], bool], password: str = PASSWORD
+    bmcs: list[Bmc],
+    *,
+    until: Callable[[list[Mapping[str, Any]]], bool],
+    interval_s: float = INTERVAL_S,
 ) -> list[Mapping[str, Any]]:
     stopping, heard = asyncio.Event(), list[Mapping[str, Any]]()
     access = IpmiAccess(
-        {each.name: Login("admin", password) for each in bmcs}, INTERVAL_S, INTERVAL_S * 0.75
+        {each.name: Login("admin", PASSWORD) for each in bmcs}, interval_s, interval_s * 0.75
     )
     worker = asyncio.create_task(
         run_worker([(each, 0.0) for each in bmcs], access, heard.append, stopping=stopping)
@@ -104,6 +153,56 @@ async def test_bmcs_that_answer_nothing_or_garbage_are_missed_by_name(
 
 def _accepts_once(packet: bytes) -> bytes | None:
     return open_response(packet, 0) if packet[4:6] == b"\x06\x10" else None
+
+
+async def test_bmcs_that_fall_silent_right_after_the_login_cost_others_no_turn(
+    bmcs: Callable[[str, Answers], Bmc],
+    sound: Callable[[str], Answers],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def until_logged_in(answers: Answers) -> Answers:
+        # Payload type 0 within a session: all that comes after RAKP message 4.
+        return lambda packet: None if packet[4:6] == b"\x06\xc0" else answers(packet)
+
+    mute = [bmcs(f"mute{n}", until_logged_in(sound(f"n0{n}"))) for n in (2, 3)]
+    healthy = bmcs("healthy", sound("n01"))
+
+    def answers_at_s(heard: list[Mapping[str, Any]]) -> list[float]:
+        return [each["at_us"] / 1e6 for each in heard if "data" in each]
+
+    heard = await heard_of(
+        [*mute, healthy], until=lambda heard: len(answers_at_s(heard)) >= 8, interval_s=1.0
+    )
+
+    assert {each["device"] for each in heard if "data" in each} == {"healthy"}
+    gaps_s = [after - before for before, after in pairwise(answers_at_s(heard))]
+    assert max(gaps_s) < 1.5, gaps_s
+    missed = [each["device"] for each in heard if "missed" in each]
+    assert missed.count("mute2") >= 5, "said nothing of a BMC that says nothing"
+    assert "another" not in caplog.text, "the worker ended and was started again"
+
+
+async def test_a_bmc_that_refuses_administrators_is_read_as_operator(
+    bmcs: Callable[[str, Answers], Bmc],
+    sound: Callable[[str], Answers],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    handle = ServerSession.handle_client_request
+
+    def for_operators_only(session: Any, request: dict[str, Any]) -> None:
+        if (request["netfn"], request["command"]) == (6, 0x3B):
+            asked.append(request["data"][0])
+            session.maxpriv, session.clientpriv = 3, 0
+        handle(session, request)
+
+    monkeypatch.setattr(ServerSession, "handle_client_request", for_operators_only)
+
+    await heard_of(
+        [bmcs("n01.bmc", sound("n01"))], until=lambda heard: any("data" in e for e in heard)
+    )
+
+    assert asked == [4, 3]
 
 
 @pytest.mark.parametrize(("status", "expected"), [(0, True), (0x11, False)])
