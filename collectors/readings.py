@@ -4,21 +4,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal
+
+from broker.domain.cluster import Quality as Quality
 
 Kind = Literal["pdu", "bmc", "gpu"]
 EnergySource = Literal["counter", "integrated", ""]
 Layout = tuple[str, ...]  #: value names with their unit: "inlet.1.current_a", "outlet.12.on"
-
-
-class Quality(StrEnum):
-    """How far a reading can be believed; the words are stored."""
-
-    GOOD = "good"
-    IMPLAUSIBLE = "implausible"
-    NOT_SUPPORTED = "not_supported"
-    ESTIMATED = "estimated"
 
 
 @dataclass(frozen=True, slots=True)
