@@ -80,7 +80,7 @@ async def _poll(settings: Settings, spool: Spool, member: Member) -> None:
             await shares.run(stopping)
         else:
             await stopping.wait()
-        await local.end()
+        await local.end(settings.polling.end_s)
 
 
 def _serve_metrics(settings: Settings, spool: Spool) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Finds out what an SNMP agent is and what it has; walks only what the profiles name."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +9,13 @@ from dataclasses import dataclass, replace
 from collectors.profile import KINDS, Column, Kind, Profile, Source, Table
 from collectors.profile_plan import Answer, Item, Plan, Row, Total, decoded, scale_complaint
 from collectors.profile_value import MISSING, Absence, Decoder, number, text
-from collectors.transport import SnmpTransport
+from collectors.transport import NoAnswer, SnmpTransport
 
 SYS_DESCR = "1.3.6.1.2.1.1.1.0"
 SYS_OBJECT_ID = "1.3.6.1.2.1.1.2.0"
 SYS_UP_TIME = "1.3.6.1.2.1.1.3.0"
 
+DISCOVERED_WITHIN_S = 120.0  #: a loaded or lossy agent of 20,000 objects needs a minute
 _MOST_DIGITS = 9  # a device that claims more decimal digits than this is not to be believed
 Index = tuple[int, ...]
 
@@ -64,12 +66,26 @@ async def identify(transport: SnmpTransport) -> Identity:
 
 
 async def discover(
-    transport: SnmpTransport, profiles: Mapping[str, Profile], *, chosen: str = ""
+    transport: SnmpTransport,
+    profiles: Mapping[str, Profile],
+    *,
+    chosen: str = "",
+    within_s: float = DISCOVERED_WITHIN_S,
 ) -> Discovered:
     """The device by the first profile that fits; raises NoAnswer, UnknownDevice.
 
     A profile that an operator chose is believed where the device has its objects.
     """
+    try:
+        async with asyncio.timeout(within_s):
+            return await _discover(transport, profiles, chosen)
+    except TimeoutError as why:
+        raise NoAnswer(f"what it has was not found out within {within_s:g} s") from why
+
+
+async def _discover(
+    transport: SnmpTransport, profiles: Mapping[str, Profile], chosen: str
+) -> Discovered:
     found = await identify(transport)
     walks = Walks(transport)
     names = [chosen] if chosen else candidates(profiles, found)

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from collectors.devices import Pdu
-from collectors.discovery import SYS_UP_TIME, Discovered, UnknownDevice, discover
+from collectors.discovery import (
+    DISCOVERED_WITHIN_S,
+    SYS_UP_TIME,
+    Discovered,
+    UnknownDevice,
+    discover,
+)
 from collectors.plausibility import Meaning, fits_int4, judge_power
 from collectors.profile import Profile, load_profiles
 from collectors.profile_plan import (
@@ -40,12 +46,14 @@ class PduReader:
         *,
         last_good_w: int | None = None,
         most_oids: int = MOST_OIDS,
+        discovered_within_s: float = DISCOVERED_WITHIN_S,
     ) -> None:
         self.identity: Identity | None = None
         self.up_time: int | None = None  #: of its agent at the last poll, hundredths of a second
         self._pdu = pdu
         self._transport = transport
         self._most_oids = most_oids
+        self._discovered_within_s = discovered_within_s
         self._last_good_w = last_good_w
         self._poll: _Poll | None = None
         self._stranger = ""  #: why the device is not what the inventory says
@@ -88,7 +96,12 @@ class PduReader:
         """Ask who it is and what it has."""
         profiles = self._profiles()
         try:
-            found = await discover(self._transport, profiles, chosen=self._pdu.profile_name)
+            found = await discover(
+                self._transport,
+                profiles,
+                chosen=self._pdu.profile_name,
+                within_s=self._discovered_within_s,
+            )
         except UnknownDevice as why:
             family = self._pdu.profile_name or "PDU of any known family"
             raise NoAnswer(f"{why}, which is no {family}") from why

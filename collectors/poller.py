@@ -34,15 +34,17 @@ async def poll(
 ) -> None:
     """Poll one device until told to stop; a poll under way is waited for, so its answer is kept."""
     loop = asyncio.get_running_loop()
-    while not stopping.is_set():
-        turn = next_turn(loop.time(), interval_s=interval_s, phase_s=phase_s)
-        if await _stopped_before(stopping, turn - loop.time()):
-            break
-        if may_poll():
-            await _poll_once(reader, watch)
-    closing = reader.close()
-    if closing is not None:
-        await closing
+    try:
+        while not stopping.is_set():
+            turn = next_turn(loop.time(), interval_s=interval_s, phase_s=phase_s)
+            if await _stopped_before(stopping, turn - loop.time()):
+                break
+            if may_poll():
+                await _poll_once(reader, watch)
+    finally:
+        closing = reader.close()
+        if closing is not None:
+            await closing
 
 
 async def _poll_once(reader: Reader, watch: Watch) -> None:

@@ -22,18 +22,24 @@ Work = Coroutine[None, None, None]
 
 
 @dataclass(slots=True)
-class _Group:
+class Group:
     """Devices that are begun and ended together."""
 
     watches: Sequence[Watch]
     stopping: asyncio.Event
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def end(self) -> None:
-        """Polls under way are waited for, so that their answers are kept."""
+    async def end(self, within_s: float) -> None:
+        """Polls under way are waited for, so that their answers are kept.
+
+        Not so a discovery, which may take minutes and stores nothing.
+        """
         self.stopping.set()
-        if self.tasks:
-            await asyncio.wait(self.tasks)
+        for patience_s in (within_s, None):
+            if self.tasks:
+                await asyncio.wait(self.tasks, timeout=patience_s)
+            for task in self.tasks:
+                task.cancel()
         for each in self.watches:
             each.forget()
 
@@ -59,9 +65,9 @@ class Polling:
                 strict=True,
             )
         )
-        self._groups: dict[int, _Group] = {}
+        self._groups: dict[int, Group] = {}
         self._bmcs: tuple[Bmc, ...] = ()
-        self._workers: _Group | None = None
+        self._workers: Group | None = None
         self._last: Mapping[str, LastKnown] = {}
         self._judges: dict[str, Judge] = {}
 
@@ -70,7 +76,8 @@ class Polling:
         given_up = [self._groups.pop(each) for each in self._groups.keys() - shares]
         bmcs = tuple(each for each in self._settings.bmcs if share_of(each.name) in shares)
         workers = self._workers if bmcs != self._bmcs else None
-        await asyncio.gather(*(each.end() for each in [*given_up, *([workers] if workers else [])]))
+        ending = [*given_up, *([workers] if workers else [])]
+        await asyncio.gather(*(each.end(self._settings.polling.end_s) for each in ending))
         fresh = shares - self._groups.keys()
         self._judges = {
             name: each for name, each in self._judges.items() if share_of(name) in shares - fresh
@@ -88,7 +95,7 @@ class Polling:
             self._bmcs = bmcs
             self._workers = self._begin_workers(bmcs)
 
-    def begin_local(self) -> _Group:
+    def begin_local(self) -> Group:
         """Begin with the GPUs of this node: they are nobody else's, whatever the shares."""
         local = [each for each in self._settings.meters if each.scheme == "nvml"]
         if local:
@@ -98,10 +105,10 @@ class Polling:
     def _remember(self, names: Sequence[str]) -> None:
         self._last = {**self._last, **last_known(self._settings.database.dsn, names)}
 
-    def _begin(self, devices: Sequence[Pdu | Meter], may_poll: Callable[[], bool]) -> _Group:
+    def _begin(self, devices: Sequence[Pdu | Meter], may_poll: Callable[[], bool]) -> Group:
         polling, stopping = self._settings.polling, asyncio.Event()
-        group = _Group([self._watch(each) for each in devices], stopping)
-        engine = snmp_engine(polling.snmp_engine)
+        group = Group([self._watch(each) for each in devices], stopping)
+        engine = snmp_engine(polling.snmp_engine, attempts=polling.attempts)
         for device, watch in zip(devices, group.watches, strict=True):
             work = poll(
                 self._reader(device, engine),
@@ -122,9 +129,9 @@ class Polling:
             return PduReader(device, transport, last_good_w=last_good_w)
         return meter_reader(device, secrets, timeout_s, last_good_w=last_good_w)
 
-    def _begin_workers(self, bmcs: Sequence[Bmc]) -> _Group:
+    def _begin_workers(self, bmcs: Sequence[Bmc]) -> Group:
         stopping = asyncio.Event()
-        group = _Group([self._watch(each) for each in bmcs], stopping)
+        group = Group([self._watch(each) for each in bmcs], stopping)
         for work in self._worker_work(bmcs, group.watches, stopping):
             group.tasks.append(self._tasks.create_task(work))
         return group

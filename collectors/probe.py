@@ -31,6 +31,7 @@ _SECRETS = Path("/etc/power-broker/secrets.toml")
 _ENTERPRISES = "1.3.6.1.4.1"
 _LISTED_AT_MOST = 20_000  #: objects of a stranger
 _LISTING_S = 15.0
+_ATTEMPTS = 3
 _NO_CEILING_W = 10_000_000
 
 
@@ -79,7 +80,7 @@ async def _probe(asked: argparse.Namespace) -> Report:
         device = Device("probe", "pdu", host, port, _NO_CEILING_W, scheme=scheme, login=login)
         target = _snmp_target(asked, device)
         engine = "pysnmp" if target.context else asked.snmp_engine
-        transport = snmp_engine(engine)(target)
+        transport = snmp_engine(engine, attempts=_ATTEMPTS)(target)
         try:
             return await probe_snmp(transport, chosen=asked.profile)
         finally:

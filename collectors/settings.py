@@ -34,6 +34,7 @@ class _Section(BaseModel):
 class PollingSection(_Section):
     interval_s: float = Field(2.0, ge=0.1, le=300, description="from one poll to the next")
     timeout_s: float = Field(1.5, gt=0, description="after this a poll counts as missed")
+    attempts: int = Field(3, ge=1, le=10, description="SNMP: times it is asked within timeout_s")
     spread_s: float = Field(0.2, ge=0, description="devices of one round start within this time")
     stale_after_polls: int = Field(3, ge=1, le=100, description="missed polls before silent")
     snmp_engine: Literal["gufo", "pysnmp"] = Field("gufo", description="pysnmp: for odd cases")
@@ -43,6 +44,11 @@ class PollingSection(_Section):
     def hold_s(self) -> float:
         """How long a reading is taken for true when no other follows."""
         return (self.stale_after_polls + 1) * self.interval_s
+
+    @property
+    def end_s(self) -> float:
+        """A poll under way has ended by then: its answer came, or it timed out."""
+        return 2 * self.timeout_s + 1.0
 
     @model_validator(mode="after")
     def _a_poll_ends_before_the_next(self) -> Self:

@@ -46,7 +46,7 @@ class SnmpTransport(Protocol):
     """One SNMP agent."""
 
     async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
-        """One GET, never repeated: an answer stored is an answer given. Raises NoAnswer.
+        """One GET; an engine never repeats it, see `HedgedTransport`. Raises NoAnswer.
 
         Objects that the agent does not have are left out of the mapping.
         """
@@ -65,8 +65,18 @@ class SnmpEngine(Protocol):
     def __call__(self, target: SnmpTarget) -> SnmpTransport: ...
 
 
-def snmp_engine(name: str) -> SnmpEngine:
-    """The engine a configuration names; a library not chosen is not imported."""
+def snmp_engine(name: str, *, attempts: int = 1) -> SnmpEngine:
+    """The engine a configuration names, asking up to `attempts` times within a timeout."""
+    engine = _bare_engine(name)
+    if attempts == 1:
+        return engine
+    from collectors.transport.hedged import HedgedTransport
+
+    return lambda target: HedgedTransport(engine, target, attempts)
+
+
+def _bare_engine(name: str) -> SnmpEngine:
+    """A library not chosen is not imported."""
     if name == "pysnmp":
         from collectors.transport.snmp_pysnmp import PysnmpTransport
 

@@ -22,7 +22,7 @@ from gufo.snmp.aio import SnmpSession
 
 from collectors.transport import WALK_AT_MOST, NoAnswer, SnmpTarget, SnmpUser
 from collectors.transport.address import address_of, is_address
-from collectors.transport.walk import ATTEMPTS, MOST_S, ROWS_PER_REQUEST, Walk
+from collectors.transport.walk import MOST_S, ROWS_PER_REQUEST, WAITS, Walk
 
 _AUTH = {"MD5": Md5Key, "SHA": Sha1Key, "SHA256": Sha256Key, "SHA512": Sha512Key}
 _PRIV = {"DES": DesKey, "AES128": Aes128Key}
@@ -69,16 +69,20 @@ class GufoTransport:
     async def _walk(self, walk: Walk, rows_per_request: int) -> Sequence[tuple[str, object]]:
         rows: list[AsyncIterator[tuple[str, object]]] = []
 
-        async def next_row(session: SnmpSession) -> tuple[str, object] | None:
+        async def walk_on(session: SnmpSession) -> bool:
+            """Take what about one request brings; whether there may be more."""
             if not rows:
                 rows.append(session.getbulk(walk.root, rows_per_request))
-            return await anext(rows[0], None)
+            for _ in range(rows_per_request):
+                row = await anext(rows[0], None)
+                if row is None or not walk.add(*row):
+                    return False
+            return True
 
         try:
             async with asyncio.timeout(MOST_S):
-                while (row := await self._stubbornly(next_row)) is not None:
-                    if not walk.add(*row):
-                        break
+                while await self._stubbornly(walk_on):
+                    pass
         except TimeoutError as why:
             raise NoAnswer(f"walked {len(walk.rows):,} objects in {MOST_S:g} s, no end") from why
         return walk.rows
@@ -87,17 +91,17 @@ class GufoTransport:
         self._session = None
 
     async def _stubbornly(self, ask: Callable[[SnmpSession], Awaitable[_T]]) -> _T:
-        for _ in range(ATTEMPTS - 1):
+        for share in WAITS[:-1]:
             try:
-                return await self._guarded(ask)
+                return await self._guarded(ask, share)
             except NoAnswer as why:
                 if not isinstance(why.__cause__, TimeoutError):
                     raise
-        return await self._guarded(ask)
+        return await self._guarded(ask, WAITS[-1])
 
-    async def _guarded(self, ask: Callable[[SnmpSession], Awaitable[_T]]) -> _T:
-        """Whatever goes wrong in gufo becomes NoAnswer."""
-        timeout_s = self._target.timeout_s
+    async def _guarded(self, ask: Callable[[SnmpSession], Awaitable[_T]], share: float = 1.0) -> _T:
+        """Wait for this share of the timeout; whatever goes wrong in gufo becomes NoAnswer."""
+        timeout_s = share * self._target.timeout_s
         try:
             # gufo starts its own timeout anew with every stray datagram: ours bounds them all.
             async with asyncio.timeout(timeout_s):

@@ -11,7 +11,7 @@ from pysnmp.proto import rfc1902, rfc1905
 from pysnmp.proto.api import v2c
 
 from collectors.transport import WALK_AT_MOST, NoAnswer, SnmpTarget
-from collectors.transport.walk import ATTEMPTS, MOST_S, Walk
+from collectors.transport.walk import MOST_S, WAITS, Walk
 
 _LAST_STATUS = 18  #: inconsistentName (RFC 3416)
 _PATIENCE = 2.0  #: of our timeouts, until pysnmp is not waited for
@@ -66,7 +66,7 @@ class PysnmpTransport:
             self._asker = None
 
     async def _walk_on(self, walk: Walk, after: str) -> bool:
-        for _ in range(ATTEMPTS):
+        for _ in WAITS:
             error, status, _, bindings = await self._ended(self._opened().bulk(after))
             if not error:
                 break

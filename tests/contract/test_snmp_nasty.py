@@ -1,71 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Agents that answer wrongly on purpose, against both SNMP engines: a reason, never a crash."""
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from pyasn1.codec.ber import decoder, encoder
 from pysnmp.proto.api import v2c
 
 from collectors.transport import NoAnswer, SnmpTarget, SnmpTransport, SnmpUser, snmp_engine
+from tests.support.nasty_agent import NastyAgent, Row, nasty_agent
 
 TIMEOUT_S = 0.3
 ROOT = "1.3.6.1.4.1.9"
-Row = tuple[str, object]
 TOO_BIG, GEN_ERR = 1, 5
-
-
-class NastyAgent:
-    """Answers the nth request with what `answer` gives for it: rows, or bytes as they are."""
-
-    def __init__(self, endpoint: socket.socket) -> None:
-        self.endpoint = endpoint
-        self.asked = 0
-        self.answer: Callable[[int], list[Row] | bytes | None] = lambda nth: []
-        self.error_status = 0
-        self.sender = endpoint
-
-    def receive(self) -> None:
-        packet, client = self.endpoint.recvfrom(65535)
-        self.asked += 1
-        answer = self.answer(self.asked)
-        if answer is None:
-            return
-        data = answer if isinstance(answer, bytes) else self._encoded(packet, answer)
-        self.sender.sendto(data, client)
-
-    def _encoded(self, packet: bytes, rows: list[Row]) -> bytes:
-        message, _ = decoder.decode(packet, asn1Spec=v2c.Message())
-        request = v2c.apiMessage.get_pdu(message)
-        reply = v2c.GetResponsePDU()
-        v2c.apiPDU.set_defaults(reply)
-        v2c.apiPDU.set_request_id(reply, int(request.getComponentByPosition(0)))
-        v2c.apiPDU.set_error_status(reply, self.error_status)
-        v2c.apiPDU.set_varbinds(reply, rows)
-        answer = v2c.apiMessage.get_response(message)
-        v2c.apiMessage.set_pdu(answer, reply)
-        return bytes(encoder.encode(answer))
 
 
 @pytest.fixture
 async def agent() -> AsyncIterator[NastyAgent]:
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint:
-        endpoint.bind(("127.0.0.1", 0))
-        endpoint.setblocking(False)
-        agent = NastyAgent(endpoint)
-        loop.add_reader(endpoint, agent.receive)
+    async with nasty_agent() as agent:
         yield agent
-        loop.remove_reader(endpoint)
 
 
 @pytest.fixture(params=["gufo", "pysnmp"])
 async def transport(
     request: pytest.FixtureRequest, agent: NastyAgent
 ) -> AsyncIterator[SnmpTransport]:
-    port = agent.endpoint.getsockname()[1]
+    port = agent.port
     transport = snmp_engine(request.param)(SnmpTarget("127.0.0.1", port, "public", TIMEOUT_S))
     yield transport
     transport.close()
@@ -224,7 +184,7 @@ async def test_odd_values_look_the_same_in_both_engines(
 @pytest.mark.parametrize("engine", ["gufo", "pysnmp"])
 async def test_a_name_is_as_good_as_an_address(agent: NastyAgent, engine: str) -> None:
     agent.answer = lambda nth: numbered(1)
-    port = agent.endpoint.getsockname()[1]
+    port = agent.port
     transport = snmp_engine(engine)(SnmpTarget("localhost", port, "public", TIMEOUT_S))
 
     assert await transport.get([f"{ROOT}.1"]) == {f"{ROOT}.1": 1}

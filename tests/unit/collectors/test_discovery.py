@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from collectors.pdu import reading_of
 from collectors.profile import Profile
 from collectors.profile_plan import Plan, decoded, value_of
 from collectors.readings import Quality
+from collectors.transport import NoAnswer
 from tests.support.recordings import SYS_DESCR, SYS_OBJECT_ID, SYS_UP_TIME, DictionaryAgent
 
 MIB = "1.3.6.1.4.1.9"
@@ -213,6 +215,18 @@ async def test_only_what_the_profile_names_is_walked() -> None:
     await discover(asked, {"it": made})
 
     assert sorted(asked.walked) == sorted([WATTS, VOLTS, AMPERES])
+
+
+async def test_an_agent_that_dribbles_is_given_up() -> None:
+    class Dribbles(DictionaryAgent):
+        async def walk(self, oid: str, *, at_most: int = 20_000) -> Sequence[tuple[str, object]]:
+            await asyncio.sleep(60)
+            return []
+
+    asked = Dribbles({SYS_OBJECT_ID: MIB, SYS_DESCR: b"slow", SYS_UP_TIME: 1})
+
+    with pytest.raises(NoAnswer, match=r"not found out within 0\.05 s"):
+        await discover(asked, {"it": profile()}, within_s=0.05)
 
 
 async def test_a_stranger_is_refused_with_its_identity() -> None:

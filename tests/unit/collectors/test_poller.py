@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.poller import next_turn, phases, poll
+from collectors.polling import Group
 from collectors.readings import Quality, Reading
 from collectors.transport import NoAnswer
 
@@ -103,3 +104,42 @@ async def test_neither_silence_nor_a_bug_ends_the_polling() -> None:
     assert reader.closed
     assert diary.said[:3] == ["timed out", "ZeroDivisionError: a bug", "answered"]
     assert diary.said[5] == "answered"
+
+
+class Stuck(Reader):
+    """An agent that is still being discovered; its last poll ends within `ends_s`."""
+
+    def __init__(self, ends_s: float) -> None:
+        super().__init__()
+        self.ends_s = ends_s
+
+    async def read(self) -> Reading:
+        await asyncio.sleep(self.ends_s)
+        return Reading("r1.A", "pdu", 1, 1, None, None, Quality.GOOD)
+
+
+@pytest.mark.parametrize(
+    ("ends_s", "said"),
+    [pytest.param(0.2, ["answered"], id="a poll"), pytest.param(600, [], id="a discovery")],
+)
+async def test_what_is_given_up_ends_soon_but_not_before_its_answer(
+    ends_s: float, said: list[str]
+) -> None:
+    reader, diary = Stuck(ends_s), Diary()
+    group = Group([], asyncio.Event())
+    work = poll(
+        reader,
+        diary,  # type: ignore[arg-type]
+        interval_s=0.01,
+        phase_s=0,
+        stopping=group.stopping,
+        may_poll=lambda: True,
+    )
+    group.tasks.append(asyncio.create_task(work))
+    await asyncio.sleep(0.1)
+
+    async with asyncio.timeout(5):
+        await group.end(within_s=0.5)
+
+    assert diary.said == said
+    assert reader.closed

@@ -45,7 +45,7 @@ Serve = Callable[[DictionaryAgent], DictionaryAgent]
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     def now(agent: DictionaryAgent) -> DictionaryAgent:
-        monkeypatch.setattr(probe, "snmp_engine", lambda name: lambda target: agent)
+        monkeypatch.setattr(probe, "snmp_engine", lambda name, attempts: lambda target: agent)
         return agent
 
     return now
