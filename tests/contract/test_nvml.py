@@ -1,21 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The GPU reader against the fake NVML, and against the real one where there is a GPU:
-`pytest tests/contract/test_nvml.py` on such a node."""
+"""The GPU reader against the fake NVML, through nvidia-ml-py against a stub of the driver's
+library, and against the real one: `pytest tests/contract/test_nvml.py` on a node with a GPU."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from collectors.devices import Meter
 from collectors.nvml import NvmlReader
-from collectors.readings import Quality
+from collectors.readings import Quality, Reading, from_line
 from collectors.transport import NoAnswer
 from tests.support.fake_nvml import Card, FakeNvml
 
 NODE = Meter("n01.gpu", "gpu", "localhost", 0, 15_300, scheme="nvml")
 Opens = Callable[..., NvmlReader]
+STUB = Path(__file__).parents[1] / "support" / "nvml_stub.c"
+#: In a process of its own, since a library once loaded stays.
+READ = """
+import asyncio
+import sys
+from collectors.devices import Meter
+from collectors.nvml import NvmlReader
+from collectors.readings import to_line
+
+reader = NvmlReader(Meter("n01.gpu", "gpu", "localhost", 0, 15_300, scheme="nvml"))
+sys.stdout.buffer.write(to_line(asyncio.run(reader.read())))
+"""
 
 
 @pytest.fixture
@@ -52,6 +68,30 @@ async def test_every_card_is_read_and_the_node_is_their_sum(opens: Opens, nvml: 
     assert named["gpu.0.power_limit_w"] is not None
     assert reader.identity is not None
     assert "driver" in reader.identity.description
+
+
+def test_what_the_drivers_library_says_in_its_own_units(tmp_path: Path) -> None:
+    library = tmp_path / "libnvidia-ml.so.1"
+    compile_ = ["cc", "-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{library.name}"]
+    subprocess.run([*compile_, "-o", str(library), str(STUB)], check=True)
+
+    told = subprocess.run(
+        [sys.executable, "-c", READ],
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stderr.decode()
+    reading = from_line(told.stdout)
+    assert isinstance(reading, Reading)
+    named = dict(zip(reading.layout, reading.values, strict=True))
+    assert (named["gpu.0.power_w"], named["gpu.1.power_w"]) == (412.3, 70.5)
+    assert (named["gpu.0.power_capped"], named["gpu.1.power_capped"]) == (1.0, 0.0)
+    assert (named["gpu.0.power_brake"], named["gpu.1.thermal_slowdown"]) == (1.0, 1.0)
+    assert (named["gpu.0.energy_wh"], named["gpu.0.power_limit_w"]) == (2.001, 700.0)
+    assert (reading.active_power_w, reading.energy_wh) == (483, 4)
 
 
 async def test_units_and_clock_reasons(opens: Opens) -> None:
