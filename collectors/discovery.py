@@ -126,20 +126,21 @@ async def _plan(walks: Walks, name: str, profile: Profile, found: Identity) -> P
     notes = list(profile.notes)
     totals = profile.totals
     all_rows = tuple(rows)
-    power, refused = await _power(walks, totals.active_power_w, all_rows, notes)
+    power = await _power(walks, totals.active_power_w, all_rows, notes)
     plan = Plan(
         profile=name,
         sys_object_id=found.sys_object_id,
         description=found.description,
-        power=power,
+        power=power.total,
         apparent=await _first(walks, totals.apparent_power_va, all_rows, "apparent_power_va"),
         factor=await _first(walks, totals.power_factor, all_rows, "power_factor"),
         energy=await _first(walks, totals.energy_kwh, all_rows, "energy_kwh"),
         rows=all_rows,
         notes=tuple(notes),
-        refused=refused,
+        refused=power.refused,
+        better=power.better,
     )
-    if power is not None:
+    if power.total is not None:
         return plan
     apparent_va = decoded(plan, walks.answer).apparent_va
     says = "measures no active power" + (
@@ -323,26 +324,35 @@ def _order(key: tuple[Index, int | str]) -> tuple[Index, int, str]:
 # --- totals ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Power:
+    total: Total | None
+    refused: str  #: why it is not believed
+    better: tuple[Item, ...]  #: objects of the sources before it, which have no number now
+
+
 async def _power(
     walks: Walks, sources: Sequence[Source], rows: tuple[Row, ...], notes: list[str]
-) -> tuple[Total | None, str]:
+) -> _Power:
     """The first source whose watts fit volts and amperes; else the first one, and why not."""
-    refused: tuple[Total, str] | None = None
+    refused: tuple[Total | None, str] = (None, "")
+    better: list[Item] = []
     for source in sources:
         total = await _total(walks, source, rows, "power_w")
         value = total.value(walks.answer) if total else MISSING
         if total is None or isinstance(value, Absence):
+            better += await _instances(walks, source.object) if source.object else []
             continue
-        if refused and not total.measured:
+        if refused[0] and not total.measured:
             break  # an estimate must not hide that the wattmeter lies
         why = scale_complaint(value, rows, walks.answer) if total.measured else ""
         if not why:
             if total.says:
                 notes.append(total.says)
-            return total, ""
+            return _Power(total, "", tuple(better))
         notes.append(why)
-        refused = refused or (total, why)
-    return refused or (None, "")
+        refused = refused if refused[0] else (total, why)
+    return _Power(*refused, tuple(better))
 
 
 async def _first(
@@ -360,7 +370,11 @@ async def _first(
 async def _total(walks: Walks, source: Source, rows: tuple[Row, ...], measure: str) -> Total | None:
     terms: list[tuple[Item, ...]]
     if source.object:
-        terms = await _instances(walks, source.object)
+        terms = [
+            (each,)
+            for each in await _instances(walks, source.object)
+            if not isinstance(each.value(walks.answer), Absence)
+        ]
         return Total(tuple(terms)) if terms else None
     if source.sum:
         of_kind = [each for each in rows if each.kind == source.sum]
@@ -396,17 +410,16 @@ def _products(rows: tuple[Row, ...], kind: Kind, *measures: str) -> Iterator[tup
         yield from (tuple(each.items[name] for name in measures) for each in of_kind)
 
 
-async def _instances(walks: Walks, column: Column) -> list[tuple[Item, ...]]:
-    """Every instance that has a number: one for each PDU or cord behind the agent."""
+async def _instances(walks: Walks, column: Column) -> list[Item]:
+    """Every instance whose scale is known: one for each PDU or cord behind the agent."""
     told = await _told(walks, column)
     suffix = _parts(column.suffix)
-    found: list[tuple[Item, ...]] = []
-    for index, raw in (await walks.column(column.oid)).items():
+    found: list[Item] = []
+    for index in await walks.column(column.oid):
         if suffix and index[-len(suffix) :] != suffix:
             continue
-        decoder = told.decoder(index, index)
-        if decoder is not None and not isinstance(decoder(raw), Absence):
-            found.append((Item(_oid(column.oid, index), decoder),))
+        if (decoder := told.decoder(index, index)) is not None:
+            found.append(Item(_oid(column.oid, index), decoder))
     return found
 
 

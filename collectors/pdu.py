@@ -25,6 +25,7 @@ from collectors.profile_plan import (
     scale_complaint,
     value_of,
 )
+from collectors.profile_value import Absence
 from collectors.quality_balance import electric_of
 from collectors.readings import Identity, Layout, Quality, Reading
 from collectors.transport import NoAnswer, SnmpTransport
@@ -59,13 +60,14 @@ class PduReader:
         self._stranger = ""  #: why the device is not what the inventory says
         self._stale = ""  #: why what is known of it may be wrong; '' when it is not
         self._lost = False  #: an object is gone, or back
+        self._powerless_since_s: float | None = None  #: its power answers "not supported"
         self._looked_s = 0.0
 
     async def read(self) -> Reading:
         """Poll once; raises NoAnswer."""
         if self._poll is None:
             await self._discover()
-        elif self._lost and time.monotonic() - self._looked_s >= LOOK_AGAIN_S:
+        elif self._should_look_again(time.monotonic()):
             await self._look_again()
         assert self._poll is not None
         answer = await self._asked(self._poll.oids)
@@ -76,6 +78,7 @@ class PduReader:
             # After a reboot it may be another poll's plan by now.
             reading = self._reading(self._poll, answer, polled_at_us)
             self._lost = self._poll.lost_something(answer)
+        self._notice_power(reading)
         if reading.quality is Quality.GOOD:
             self._last_good_w = reading.active_power_w
         return reading
@@ -145,6 +148,19 @@ class PduReader:
         if rebooted:
             self._stale = _UNREADABLE
         return bool(self._stale) and not await self._look_again()
+
+    def _should_look_again(self, now_s: float) -> bool:
+        """An object that went is missed at once; a "not supported" may pass, and is waited for."""
+        since_s = self._powerless_since_s
+        powerless = since_s is not None and now_s - since_s >= LOOK_AGAIN_S
+        return (self._lost or powerless) and now_s - self._looked_s >= LOOK_AGAIN_S
+
+    def _notice_power(self, reading: Reading) -> None:
+        assert self._poll is not None
+        if reading.quality is not Quality.NOT_SUPPORTED or self._poll.plan.power is None:
+            self._powerless_since_s = None
+        elif self._powerless_since_s is None:
+            self._powerless_since_s = time.monotonic()
 
     async def _look_again(self) -> bool:
         """Whether what is known of the device is right again."""
@@ -231,21 +247,27 @@ class _Poll:
         self.layout = (*named, "total.power_factor")
         total_oids = self.plan.total_oids()
         item_oids = (each.oid for each in self.items)
-        #: What gave the power before and is gone: asked on, so that it is noticed when it returns.
-        self._gone = before.gone_from(found) if before else []
-        everything = [SYS_UP_TIME, *total_oids, *item_oids, *self._gone]
-        self.oids = list(dict.fromkeys(everything))
+        #: What would tell the power better, or did so before: asked on, so that its return is seen.
+        self._missed = self._missed_by(found.plan, before)
+        wanted = [SYS_UP_TIME, *total_oids, *item_oids]
+        self._had = tuple(dict.fromkeys(wanted))
+        self.oids = list(dict.fromkeys([*wanted, *(each.oid for each in self._missed)]))
 
-    def gone_from(self, found: Discovered) -> list[str]:
-        power = self.plan.power
-        asked_for_power = [*(power.oids if power else ()), *self._gone]
-        return [each for each in asked_for_power if each not in found.plan.total_oids()][:8]
+    @staticmethod
+    def _missed_by(plan: Plan, before: "_Poll | None") -> Sequence[Item]:
+        missed = {each.oid: each for each in plan.better}
+        if before is not None:
+            power = before.plan.power
+            terms = power.terms if power else ()
+            missed |= {item.oid: item for term in terms for item in term}
+            missed |= {item.oid: item for item in before._missed}
+        return [each for oid, each in missed.items() if oid not in plan.total_oids()][:8]
 
     def lost_something(self, answer: Answer) -> bool:
         """Whether the device no longer has all that it had, or has again what it had not."""
-        if any(each in answer for each in self._gone):
+        if any(not isinstance(each.value(answer), Absence) for each in self._missed):
             return True
-        return any(each not in answer for each in self.oids if each not in self._gone)
+        return any(each not in answer for each in self._had)
 
 
 def _idle(reading: Reading) -> bool:

@@ -93,6 +93,7 @@ class Plan:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     refused: str = ""  #: why its power is not believed
+    better: tuple[Item, ...] = ()  #: would tell the power better, but say "not supported" now
 
     @property
     def empty(self) -> bool:

@@ -11,8 +11,7 @@ pytestmark = pytest.mark.lab
 
 # Of two rows, so that the site still has room beside two racks at their upper bound.
 BLINDED = {
-    # A total that answers "not supported" blinds nobody: the profile goes on with the phases.
-    "one feed of each is silent": ["mute r4.B", "mute r2.A"],
+    "one feed is silent, a feed cannot tell": ["mute r4.B", "lie r2.A -1"],
     "both feeds are silent, a feed says too much": ["mute r4.A", "mute r4.B", "lie r2.B 999999W"],
 }
 
@@ -42,6 +41,18 @@ def test_racks_that_are_not_seen_count_as_full_until_they_are(commands: list[str
         head.wait_running(*kept_out)
     assert not [job for job in inside if head.restarts(job)]
     assert len(head.actions("kind=ShedJob")) == sheds
+
+
+def test_a_total_that_stays_not_supported_is_replaced_by_the_phases() -> None:
+    head.fleet("lie", "r2.A", "-1")
+    head.wait("it to count as unseen", lambda: _state("r2") == "unseen")
+
+    head.wait("its phases to be read", lambda: _state("r2") == "ok", within_s=100)
+
+    device = next(row for row in head.rows("show", "device") if row["name"] == "r2.A")
+    assert device["quality"] == "good"
+    assert 0.9 * device["draw_w"] < head.rack("r2")["draw_w"] / 2 < 1.1 * device["draw_w"]
+    head.fleet("reset")
 
 
 def _state(rack: str) -> str:

@@ -197,6 +197,47 @@ async def test_a_vanished_object_is_looked_for_and_believed_again_when_it_return
     assert (back.active_power_w, back.quality) == (before.active_power_w, Quality.GOOD)
 
 
+async def test_a_total_no_longer_supported_is_replaced_after_a_while_and_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = an_agent(**{VOLTS: 230, AMPERES: 56})
+    reader = a_reader(agent)
+    before = await reader.read()
+
+    power, agent.values[POWER] = agent.values[POWER], -1
+    at_first = [await reader.read() for _ in range(3)]
+    monkeypatch.setattr(pdu_module, "LOOK_AGAIN_S", 0.0)
+    estimated = await reader.read()
+    agent.values[POWER] = power
+    await reader.read()
+    back = await reader.read()
+
+    assert {each.quality for each in at_first} == {Quality.NOT_SUPPORTED}
+    assert (estimated.active_power_w, estimated.quality) == (1_288, Quality.ESTIMATED)
+    assert (back.active_power_w, back.quality) == (before.active_power_w, Quality.GOOD)
+
+
+async def test_a_total_not_supported_from_the_start_is_taken_once_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = an_agent(**{VOLTS: 230, AMPERES: 56, POWER: -1})
+    reader = a_reader(agent)
+    estimated = await reader.read()
+    walked = len(agent.walked)
+    monkeypatch.setattr(pdu_module, "LOOK_AGAIN_S", 0.0)
+    await reader.read()
+    await reader.read()
+    walked_while_it_is_not = len(agent.walked) - walked
+
+    agent.values[POWER] = 12_345
+    await reader.read()
+    measured = await reader.read()
+
+    assert (estimated.active_power_w, estimated.quality) == (1_288, Quality.ESTIMATED)
+    assert walked_while_it_is_not == 0
+    assert (measured.active_power_w, measured.quality) == (1_234, Quality.GOOD)
+
+
 async def test_zero_after_a_load_is_implausible_and_a_later_load_is_good_again() -> None:
     agent = an_agent()
     reader = a_reader(agent)
