@@ -4,6 +4,8 @@
 import asyncio
 import logging
 import signal
+import traceback
+from typing import Any
 
 from collectors import metrics
 from collectors.housekeeping import Housekeeping
@@ -60,6 +62,7 @@ def collect(settings: Settings) -> None:
 
 async def _poll(settings: Settings, spool: Spool, member: Member) -> None:
     stopping = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(_one_line)
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stopping.set)
     sharding = settings.sharding
@@ -81,6 +84,14 @@ async def _poll(settings: Settings, spool: Spool, member: Member) -> None:
         else:
             await stopping.wait()
         await local.end(settings.polling.end_s)
+
+
+def _one_line(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a library did not catch: a device that answers garbage must not fill the log."""
+    why = context.get("exception")
+    frames = traceback.extract_tb(why.__traceback__) if why else []
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    log.error("unexpected: %s: %r%s", context["message"], why, where)
 
 
 def _serve_metrics(settings: Settings, spool: Spool) -> None:

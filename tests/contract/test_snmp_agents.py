@@ -46,13 +46,17 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
         yield agent
 
 
-@pytest.fixture(params=["gufo", "pysnmp"])
+@pytest.fixture(
+    params=[("gufo", 1), ("gufo", 3), ("pysnmp", 1), ("pysnmp", 3)],
+    ids=["gufo", "gufo hedged", "pysnmp", "pysnmp hedged"],
+)
 async def opens(request: pytest.FixtureRequest) -> AsyncIterator[Opens]:
     opened: list[SnmpTransport] = []
+    name, attempts = request.param
 
     def open_(port: int, user: SnmpUser | None, timeout_s: float = 2.0) -> SnmpTransport:
         target = SnmpTarget("127.0.0.1", port, "public", timeout_s, user)
-        opened.append(snmp_engine(request.param)(target))
+        opened.append(snmp_engine(name, attempts=attempts)(target))
         return opened[-1]
 
     yield open_
