@@ -144,6 +144,7 @@ class Polling:
             logins={each.name: self._settings.secrets.login(each) for each in bmcs},
             interval_s=polling.interval_s,
             timeout_s=polling.timeout_s,
+            attempts=polling.attempts,
         )
         heard = listener(
             {each.name: BmcReader(each, last_good_w=self._last_good_w(each)) for each in bmcs},

@@ -34,7 +34,9 @@ class _Section(BaseModel):
 class PollingSection(_Section):
     interval_s: float = Field(2.0, ge=0.1, le=300, description="from one poll to the next")
     timeout_s: float = Field(1.5, gt=0, description="after this a poll counts as missed")
-    attempts: int = Field(3, ge=1, le=10, description="SNMP: times it is asked within timeout_s")
+    attempts: int = Field(
+        3, ge=1, le=10, description="requests within timeout_s, until one is answered"
+    )
     spread_s: float = Field(0.2, ge=0, description="devices of one round start within this time")
     stale_after_polls: int = Field(3, ge=1, le=100, description="missed polls before silent")
     snmp_engine: Literal["gufo", "pysnmp"] = Field("gufo", description="pysnmp: for odd cases")

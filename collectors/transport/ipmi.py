@@ -26,6 +26,7 @@ class IpmiAccess:
     logins: Mapping[str, Login]  #: by BMC
     interval_s: float
     timeout_s: float
+    attempts: int = 1  #: how often a request is sent within its timeout
 
 
 Heard = Callable[[Mapping[str, Any]], None]
@@ -104,6 +105,7 @@ def _instructions(bmcs: Sequence[tuple[Bmc, float]], access: IpmiAccess) -> byte
     told = {
         "interval_s": access.interval_s,
         "timeout_s": access.timeout_s,
+        "attempts": access.attempts,
         "bmcs": [
             {
                 "name": bmc.name,

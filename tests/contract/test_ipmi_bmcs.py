@@ -112,10 +112,14 @@ async def heard_of(
     *,
     until: Callable[[list[Mapping[str, Any]]], bool],
     interval_s: float = INTERVAL_S,
+    attempts: int = 1,
 ) -> list[Mapping[str, Any]]:
     stopping, heard = asyncio.Event(), list[Mapping[str, Any]]()
     access = IpmiAccess(
-        {each.name: Login("admin", PASSWORD) for each in bmcs}, interval_s, interval_s * 0.75
+        {each.name: Login("admin", PASSWORD) for each in bmcs},
+        interval_s,
+        interval_s * 0.75,
+        attempts,
     )
     worker = asyncio.create_task(
         run_worker([(each, 0.0) for each in bmcs], access, heard.append, stopping=stopping)
@@ -180,6 +184,27 @@ async def test_bmcs_that_fall_silent_right_after_the_login_cost_others_no_turn(
     missed = [each["device"] for each in heard if "missed" in each]
     assert missed.count("mute2") >= 5, "said nothing of a BMC that says nothing"
     assert "another" not in caplog.text, "the worker ended and was started again"
+
+
+async def test_two_packets_of_three_lost_cost_no_turn(
+    bmcs: Callable[[str, Answers], Bmc], sound: Callable[[str], Answers]
+) -> None:
+    answers, heard_power, packets = sound("n01"), [0], [0]
+
+    def lossy(packet: bytes) -> bytes | None:
+        if not heard_power[0]:
+            return answers(packet)
+        packets[0] += 1
+        return answers(packet) if packets[0] % 3 == 0 else None
+
+    def enough(heard: list[Mapping[str, Any]]) -> bool:
+        heard_power[0] = sum("data" in each for each in heard)
+        return heard_power[0] >= 8
+
+    heard = await heard_of([bmcs("n01.bmc", lossy)], until=enough, interval_s=1.5, attempts=3)
+
+    first = next(n for n, each in enumerate(heard) if "data" in each)
+    assert not [each for each in heard[first:] if "missed" in each]
 
 
 async def test_a_bmc_that_refuses_administrators_is_read_as_operator(

@@ -29,7 +29,7 @@ _POLLS = 2
 _DISCOVERED_WITHIN_S = (
     5.0  #: instead of minutes; of a large tree with all answers mutated it is not
 )
-_READ_AT_MOST_S = 10.0  #: with the other cases beside it, on a busy machine
+_READ_AT_MOST_S = 10.0  #: two discoveries, after a reboot, beside the other cases on a busy machine
 _AT_ONCE = 24
 _PROFILES = load_profiles()
 #: Python values no engine should give, but a new one might.
