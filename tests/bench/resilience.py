@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A bad network: packets lost, one device in ten dead. Do the others keep their period?
 
-    python -m tests.bench.resilience [--pdus 200] [--drop 0.3] [--seconds 30]
+    python -m tests.bench.resilience [--pdus 200] [--bmcs 20] [--drop 0.3] [--seconds 30]
 
 The period is the time between two turns of a device: when its first request reaches it (or is lost
 on the way). A turn whose three requests are all lost brings no reading: 0.3^3 = 2.7 % of them.
@@ -34,8 +34,9 @@ DEAD_ONE_IN = 10
 class Gaps:
     """Gaps of one group of devices, in intervals, sorted."""
 
-    asked: Sequence[float]
-    stored: Sequence[float]
+    asked: Sequence[float]  #: of the PDUs
+    stored: Sequence[float]  #: of the PDUs
+    stored_bmcs: Sequence[float]
     devices: int
     lost_rows: int  #: answers given that are not in the table
 
@@ -43,13 +44,13 @@ class Gaps:
         return _at(self.asked, share)
 
 
-def run(cluster: Cluster, *, pdus: int, drop: float, for_s: float, folder: Path) -> Gaps:
+def run(cluster: Cluster, *, pdus: int, bmcs: int, drop: float, for_s: float, folder: Path) -> Gaps:
     """Poll a site over a bad network; the gaps of the devices that are alive."""
     database = folder.name
     cluster.execute(f"CREATE DATABASE {database}")
     migrations.upgrade(cluster.url(database))
     dsn = cluster.dsn(database)
-    site = Site(pdus, 0, free_port(), free_port())
+    site = Site(pdus, bmcs, free_port(), free_port())
     configure(
         folder,
         site,
@@ -61,10 +62,12 @@ def run(cluster: Cluster, *, pdus: int, drop: float, for_s: float, folder: Path)
     )
     options = ("--port", str(site.snmp_port), "--drop", str(drop))
     agents = Helper("tests.bench.agents", *options, "--dead-one-in", str(DEAD_ONE_IN))
+    where = ("--inventory", str(folder / "inventory.toml"), "--port", str(site.bmc_port))
+    nodes = Helper("tests.bench.bmcs", *where, "--drop", str(drop))
     collector = start_collector(folder)
     try:
         with psycopg.connect(dsn, autocommit=True) as connection:
-            alive = pdus - pdus // DEAD_ONE_IN
+            alive = pdus - pdus // DEAD_ONE_IN + bmcs
             for _ in every(0.5, within_s=60):
                 row = connection.execute("SELECT count(DISTINCT device) FROM samples").fetchone()
                 if row and row[0] >= alive:
@@ -81,8 +84,9 @@ def run(cluster: Cluster, *, pdus: int, drop: float, for_s: float, folder: Path)
         if collector.poll() is None:
             os.kill(collector.pid, signal.SIGKILL)
             collector.wait()
-    told = agents.result()["devices"]
+    told, told_bmcs = agents.result()["devices"], nodes.result()
     agents.end()
+    nodes.end()
     stored: dict[str, list[float]] = {}
     for device, at_s in rows:
         stored.setdefault(device, []).append(at_s)
@@ -93,7 +97,11 @@ def run(cluster: Cluster, *, pdus: int, drop: float, for_s: float, folder: Path)
             asked_gaps += _gaps(_turns(told[host]["asked_at_s"]), begun_s, ended_s)
             stored_gaps += _gaps(stored.get(name, []), begun_s, ended_s)
             lost += told[host]["answered"] - len(stored.get(name, []))
-    return Gaps(sorted(asked_gaps), sorted(stored_gaps), devices, lost)
+    bmc_gaps = []
+    for name, answered in told_bmcs.items():
+        bmc_gaps += _gaps(stored.get(name, []), begun_s, ended_s)
+        lost += answered - len(stored.get(name, []))
+    return Gaps(sorted(asked_gaps), sorted(stored_gaps), sorted(bmc_gaps), devices, lost)
 
 
 def _turns(asked_at_s: Sequence[float]) -> list[float]:
@@ -116,28 +124,34 @@ def _at(gaps: Sequence[float], share: float) -> float:
 
 def report(gaps: Gaps, *, pdus: int, drop: float) -> bool:
     """Print the distributions; whether the period is kept."""
-    missed = sum(round(each) - 1 for each in gaps.stored)
-    share = missed / (missed + len(gaps.stored))
-    most = 2 * drop**ATTEMPTS
-    kept = gaps.asked_at(0.99) < 1.2 and share < most and gaps.lost_rows <= 0
+    without, most = _missed(gaps.stored), 2 * drop**ATTEMPTS
+    kept = gaps.asked_at(0.99) < 1.2 and without < most and gaps.lost_rows <= 0
     print(
         f"\n{pdus} PDUs every {INTERVAL_S:g} s, {drop:.0%} of the packets lost,"
         f" one device in {DEAD_ONE_IN} dead; gaps of the {gaps.devices} others, in intervals:"
     )
-    for what, found in (("between turns", gaps.asked), ("between readings", gaps.stored)):
+    lines = [("between turns", gaps.asked), ("between readings", gaps.stored)]
+    lines += [("of BMCs", gaps.stored_bmcs)] if gaps.stored_bmcs else []
+    for what, found in lines:
         figures = "  ".join(f"p{q:g} {_at(found, q / 100):.2f}" for q in (1, 50, 90, 99, 99.9))
         print(f"  {what:<18}{figures}  most {found[-1]:.2f}  ({len(found)})")
     print(
-        f"  p99 between turns < 1.2, turns without a reading {share:.1%} < {most:.1%}:"
+        f"  p99 between turns < 1.2, turns without a reading {without:.1%} < {most:.1%}:"
         f" {'ok' if kept else 'MISSED'}; answers without a row {gaps.lost_rows};"
-        f" load {os.getloadavg()[0]:.1f}"
+        f" of BMCs {_missed(gaps.stored_bmcs):.1%}; load {os.getloadavg()[0]:.1f}"
     )
     return kept
+
+
+def _missed(gaps: Sequence[float]) -> float:
+    """Share of the turns that brought no reading."""
+    return 1 - len(gaps) / sum(gaps) if gaps else 0.0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pdus", type=int, default=200)
+    parser.add_argument("--bmcs", type=int, default=20)
     parser.add_argument("--drop", type=float, default=0.3)
     parser.add_argument("--seconds", type=float, default=30)
     asked = parser.parse_args()
@@ -145,7 +159,14 @@ def main() -> int:
     try:
         cluster.start()
         folder = work / "resilience"
-        gaps = run(cluster, pdus=asked.pdus, drop=asked.drop, for_s=asked.seconds, folder=folder)
+        gaps = run(
+            cluster,
+            pdus=asked.pdus,
+            bmcs=asked.bmcs,
+            drop=asked.drop,
+            for_s=asked.seconds,
+            folder=folder,
+        )
     finally:
         cluster.destroy()
         shutil.rmtree(work)
