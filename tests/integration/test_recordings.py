@@ -59,7 +59,7 @@ READ = {
     "hpe-pdumm": Read("hpe-pdumm", 2724, 3251, rows="2 0 12 0 0"),
     "iboot_pdu8-2n15": Read("iboot", 1229, 1229, quality=ESTIMATED, rows="2 0 0 8 0"),
     "ict-pdu": Read("ict", 9, quality=ESTIMATED, rows="1 0 12 0 0"),
-    "liebert_mph2rg": Read("liebert-mph", 514, 551, rows="1 1 1 16 0"),
+    "liebert_mph2rg": Read("liebert-mph", 514, 551, 2045.0, rows="1 1 1 16 0"),
     # A gateway whose nodes measure temperature and humidity only.
     "packetpower-eg": Read("packetpower", None, quality=NONE, rows="0 0 0 0 10"),
     "panduit": Read("panduit-g5", 956, 1022, 7405.276, rows="1 0 6 0 0"),
@@ -115,6 +115,8 @@ NMS_NOT_READ = {
     "476.1.42.3.8.30.20.1.70.": "neutral current",
     "476.1.42.3.8.30.20.1.95.": "a power factor of 0 while 514 W flow",
     "476.1.42.3.8.40.20.1.150.": "amperes left before an alarm, not a current",
+    "476.1.42.3.8.50.20.1.55.": "whole volts of what another column tells in tenths",
+    "476.1.42.3.8.50.20.1.60.": "tenths of amperes of what another tells in hundredths",
     "33688.4.1.1.12.": "the 3 V of a sensor's own battery",
     "13742.4.1.3.1.5.": "the processor's temperature",
     "2606.7.4.2.2.1.11.2.": "neutral current, reactive power, VAh and a second counter",
