@@ -279,7 +279,9 @@ class _Told:
                 return None
             # -10 divides by ten, 10 multiplies, 0 and 1 leave it as it is.
             scale = scale * factor if factor > 0 else scale / -factor if factor < 0 else scale
-        unit = number(self.units.get(row, self.units.get((0,))))
+        # The row's own unit, that of the PDU it belongs to, or a scalar.
+        keys = [row[:n] for n in range(len(row), 0, -1)]
+        unit = number(next((self.units[key] for key in [*keys, (0,)] if key in self.units), None))
         return Decoder(
             scale=scale,
             not_supported=column.not_supported,

@@ -54,6 +54,8 @@ READ = {
     "digipower": Read("digipower", 0, 0, quality=ESTIMATED, rows="1 0 0 0 0"),
     "e3meter": Read("e3meter", 657, 699, rows="0 3 0 0 1"),
     "eatonpdu_2": Read("eaton-epdu", 1584, 1673, 8185.493, rows="1 1 0 24 0"),
+    # The first generation, its load on the other feed: outlets only.
+    "eatonpdu_dbq": Read("eaton-managed", 0, 0, rows="0 0 0 20 0"),
     "fs-net-pdu": Read("fs-net-pdu", 1374, 1374, quality=ESTIMATED, rows="1 0 0 0 0"),
     "hpe-mapdu_pdu2": Read("hpe-pdu2", 97, 130, rows="0 1 0 8 0"),
     "hpe-pdumm": Read("hpe-pdumm", 2724, 3251, rows="2 0 12 0 0"),
@@ -83,7 +85,6 @@ READ = {
 }
 REFUSED = {
     "apc_masterswitch2": "switches outlets and measures nothing",
-    "eatonpdu_dbq": "a breaker quick-connect panel without electrical readings",
     "panduit-eagle": "a monitor of temperature and humidity",
     "sinetica": "the controller of a UPS, not a PDU",
 }
