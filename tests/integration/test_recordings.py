@@ -72,7 +72,7 @@ READ = {
     "raritan-pdu": Read("raritan-px1", 580, 692, rows="1 1 0 12 2"),
     "raritan-pdu_px2": Read("raritan-px3", 138, 158, rows="1 0 0 12 0"),
     "raritan-pdu_px3": Read("raritan-px3", 1665, 1751, 74_057.676, rows="1 0 2 24 2"),
-    "rittal-cmc-iii-pu_pdu-controller": Read("rittal-cmc3", 2742, 2904, 2641.8, rows="1 3 0 0 0"),
+    "rittal-cmc-iii-pu_pdu-controller": Read("rittal-cmc3", 2742, 2904, 2641.8, rows="1 3 0 30 0"),
     "rnx-updu_rn3214": Read("rnx-updu", 868, 1195, rows="1 3 6 48 0"),
     # 70 VA x 0.4594 and 70 VA x 0.4706, not 140 W.
     "schleifenbauer": Read("schleifenbauer", 65, 140, 132.0, rows="0 3 0 0 0"),

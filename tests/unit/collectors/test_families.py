@@ -200,6 +200,26 @@ FAMILIES = {
         68_000,
         69_000,
     ),
+    "poweralert": Family(  # three phases; the device's total where phases have no watts
+        "850.1",
+        {f"850.1.1.3.2.3.2.1.1.4.1.{n}": 1200 for n in (1, 2, 3)}
+        | {f"850.1.1.3.2.3.2.1.1.5.1.{n}": 500 for n in (1, 2, 3)}
+        | {"850.1.1.3.2.2.1.1.9.1": 1710},
+        1710,
+        1800,
+    ),
+    "raritan-px1": Family(  # firmware before inlets: the unit's own scalars
+        "13742.4",
+        {
+            "13742.4.1.3.1.1.0": 4100,
+            "13742.4.1.3.1.2.0": 230_000,
+            "13742.4.1.3.1.3.0": 900,
+            "13742.4.1.3.1.4.0": 943,
+        },
+        900,
+        943,
+        rows="1",
+    ),
     "raritan-px3": Family(  # three poles, an inlet in tenths, two linked PDUs
         "13742.6",
         {
