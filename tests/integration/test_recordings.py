@@ -341,7 +341,7 @@ def _snmpd_lines(path: Path) -> str:
         if oid == "1.3.6.1.2.1.1.2.0":
             lines.append(f"sysObjectID {value.lstrip('.')}")
         elif oid == "1.3.6.1.2.1.1.1.0":
-            lines.append(f"sysDescr {value}")
+            lines.append(f"sysDescr {value or '-'}")
         elif oid.startswith("1.3.6.1.4.1.") and tag in kinds:
             lines.append(f"override {oid} {kinds[tag]} {value}")
         elif oid.startswith("1.3.6.1.4.1.") and tag == "4" and re.fullmatch(r"[\w :.-]+", value):
