@@ -238,6 +238,25 @@ async def test_power_factors_of_several_pdus_are_not_added() -> None:
     assert decoded(plan, answer).power_factor == 0.9
 
 
+async def test_a_poll_that_cannot_hold_all_has_the_watts_of_every_row_first() -> None:
+    columns = {"voltage_v": {"oid": VOLTS}, "power_w": {"oid": WATTS}}
+    outlets = {"kind": "outlet", "columns": columns}
+    inlet = {"kind": "inlet", "row": "1", "columns": {"frequency_hz": {"oid": f"{MIB}.8"}}}
+    made = profile(tables=[inlet, outlets])
+    values: dict[str, object] = {f"{MIB}.8.0": 50}
+    for n in range(1, 5):
+        values |= {f"{VOLTS}.{n}": 230, f"{WATTS}.{n}": 10 * n}
+
+    plan, _ = await found(made, values)
+
+    named = plan.polled(6)
+    assert list(named) == [
+        "inlet.1.frequency_hz",
+        "outlet.1.voltage_v",
+        *(f"outlet.{n}.power_w" for n in range(1, 5)),
+    ]
+
+
 async def test_only_what_the_profile_names_is_walked() -> None:
     made = profile(totals={"active_power_w": [{"sum": "phase"}]}, tables=[PHASES])
     values = three_phases(400) | {f"{MIB}.99.{n}": n for n in range(20_000)}
