@@ -22,6 +22,7 @@ class Family:
     w: int
     va: int | None = None
     quality: Quality = Quality.GOOD
+    profile: str = ""  #: where one profile is of several families
 
 
 FAMILIES = {
@@ -46,6 +47,18 @@ FAMILIES = {
         2300,
         Quality.ESTIMATED,
     ),
+    "aten": Family(  # meters the device, not its outlets
+        "21317.1.3",
+        {
+            "21317.1.3.2.2.2.1.99.1.2.1": 2_100,
+            "21317.1.3.2.2.2.1.99.1.3.1": 229_600,
+            "21317.1.3.2.2.2.1.99.1.4.1": 460_000,
+            "21317.1.3.2.2.2.2.99.1.4.1": -2_000_000,
+            "21317.1.3.2.2.2.2.99.1.4.2": -2_000_000,
+        },
+        460,
+        482,
+    ),
     "conteg": Family(  # 70 W beside 0.38 A at 230.34 V: whole watts, not hundredths
         "28402.11.1",
         {
@@ -55,6 +68,38 @@ FAMILIES = {
         },
         70,
         88,
+    ),
+    "cyberpower": Family(  # a chain of two PDUs
+        "3808.1.1.6",
+        {
+            "3808.1.1.6.3.4.1.5.1": 31,
+            "3808.1.1.6.3.4.1.18.1": 702,
+            "3808.1.1.6.3.4.1.18.2": 40,
+            "3808.1.1.6.3.4.1.15.1": 715,
+            "3808.1.1.6.3.4.1.15.2": 45,
+            "3808.1.1.6.4.4.1.5.1": 31,
+            "3808.1.1.6.4.4.1.6.1": 2310,
+            "3808.1.1.6.4.4.1.7.1": 702,
+        },
+        742,
+        760,
+    ),
+    "cyberpower-epdu": Family(  # a phase and its two banks in one table
+        "3808.1.1.3",
+        {
+            "3808.1.1.3.2.3.1.1.2.1": 31,
+            "3808.1.1.3.2.3.1.1.2.2": 20,
+            "3808.1.1.3.2.3.1.1.2.3": 11,
+            "3808.1.1.3.2.3.1.1.5.1": 0,
+            "3808.1.1.3.2.3.1.1.5.2": 1,
+            "3808.1.1.3.2.3.1.1.5.3": 2,
+            "3808.1.1.3.2.3.1.1.6.1": 2310,
+            "3808.1.1.3.2.3.1.1.7.1": 702,
+            "3808.1.1.3.2.3.1.1.7.2": 455,
+            "3808.1.1.3.2.3.1.1.7.3": 247,
+        },
+        702,
+        profile="cyberpower",
     ),
     "e3meter-ctr": Family(
         "21695.1401", {"21695.1.10.4.1.18.10167.0": 1507, "21695.1.10.4.1.18.10168.0": 93}, 1600
@@ -74,6 +119,7 @@ FAMILIES = {
         {
             "232.165.11.2.1.1.5.1": 154,
             "232.165.11.2.1.1.9.1": 98,
+            "232.165.11.2.2.1.1.1.1": 1,
             "232.165.11.2.2.1.3.1.1": 2298,
             "232.165.11.2.2.1.11.1.1": 65,
         },
@@ -91,6 +137,20 @@ FAMILIES = {
         858,
         858,
         Quality.ESTIMATED,
+    ),
+    "panduit-g5": Family(  # no total; the third phase is not fitted
+        "19536.10.1",
+        {
+            f"19536.10.1.2.2.1.{column}.1.{phase}": value
+            for phase, row in {
+                1: {1: 1, 3: 2301, 11: 331, 19: 762, 20: 720},
+                2: {1: 2, 3: 2297, 11: 229, 19: 526, 20: 498},
+                3: {1: 0, 3: 2297, 11: 229, 19: 526, 20: 498},
+            }.items()
+            for column, value in row.items()
+        },
+        1218,
+        1288,
     ),
     "raritan-px3": Family(  # three poles, an inlet in tenths, two linked PDUs
         "13742.6",
@@ -115,10 +175,31 @@ FAMILIES = {
         },
         1503,
     ),
-    "ts-bspdu": Family(
+    "ts-bspdu": Family(  # one of its eight inlets is fitted
         "42610.1.4.4",
-        {f"42610.1.4.4.1.6.1.2.1.15.{n}": 2287 for n in (1, 2)},
+        {
+            "42610.1.4.4.1.6.1.2.1.2.1": 4570,
+            "42610.1.4.4.1.6.1.2.1.2.2": 0,
+            "42610.1.4.4.1.6.1.2.1.6.1": 210,
+            "42610.1.4.4.1.6.1.2.1.9.1": 2287,
+            "42610.1.4.4.1.6.1.2.1.9.2": 0,
+            "42610.1.4.4.1.6.1.2.1.12.1": 952,
+            "42610.1.4.4.1.6.1.2.1.15.1": 4570,
+        },
         457,
+        480,
+    ),
+    "ts-bspdu-pwt": Family(  # the same columns, and others in them
+        "42610.1.4.4",
+        {
+            "42610.1.4.4.1.6.1.2.1.2.1": 4570,
+            "42610.1.4.4.1.6.1.2.1.12.1": 210,
+            "42610.1.4.4.1.6.1.2.1.15.1": 2287,
+            "42610.1.4.4.1.6.1.2.1.30.1": 4570,
+            "42610.1.4.4.1.6.1.2.1.42.1": 4800,
+        },
+        457,
+        480,
     ),
     "vertiv-ita2": Family(
         "13400.2.54",
@@ -152,6 +233,6 @@ async def test_a_device_is_recognised_and_read(name: str, family: Family) -> Non
     found = await discover(DictionaryAgent(identity | answers), load_profiles())
     reading = reading_of(found.plan, found.answer, name="r1.A", ceiling_w=99_999)
 
-    assert found.plan.profile == name
+    assert found.plan.profile == (family.profile or name)
     assert (reading.active_power_w, reading.quality) == (family.w, family.quality)
     assert reading.apparent_power_va == family.va
