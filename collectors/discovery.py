@@ -167,20 +167,26 @@ class _Cell:
 
 async def _rows(walks: Walks, table: Table) -> list[Row]:
     names = await walks.column(table.names) if table.names else {}
-    wanted = await walks.column(table.where.oid) if table.where else {}
+    filters = [(each, await walks.column(each.oid)) for each in table.where]
     labels = await walks.column(table.label) if table.label else {}
     found: dict[tuple[Index, int | str], dict[str, _Cell]] = {}
     # What is shared goes to the rows that the others made.
-    in_order = sorted(table.columns.items(), key=lambda each: each[1].shared)
+    in_order = sorted(
+        ((measure, each) for measure, several in table.columns.items() for each in several),
+        key=lambda each: each[1].shared,
+    )
     for measure, column in in_order:
         for cell in await _cells(walks, table, column, names):
-            # A device without that column has nothing to tell apart.
-            here = number(wanted.get(cell.index))
+            # A device without a filter's column has nothing to tell apart.
+            passes = (
+                not answered or each.passes(number(answered.get(cell.index)))
+                for each, answered in filters
+            )
             if column.shared:
                 for cells in found.values():
-                    cells[measure] = cell
-            elif not table.where or not wanted or here in table.where.values:
-                found.setdefault((cell.unit, cell.row), {})[measure] = cell
+                    _take(cells, measure, cell)
+            elif all(passes):
+                _take(found.setdefault((cell.unit, cell.row), {}), measure, cell)
     told = {key: _told_label(cells, labels) for key, cells in found.items()}
     unique = len(set(told.values())) == len(told) and all(told.values())
     units = _unit_labels([unit for unit, _ in found])
@@ -191,6 +197,13 @@ async def _rows(walks: Walks, table: Table) -> list[Row]:
         if row.items and (table.needs is None or table.needs in row.items):
             rows.append(row)
     return rows
+
+
+def _take(cells: dict[str, _Cell], measure: str, cell: _Cell) -> None:
+    """The cell for the row, unless an earlier column has a value there."""
+    before = cells.get(measure)
+    if before is None or isinstance(before.item.decode(before.raw), Absence):
+        cells[measure] = cell
 
 
 def _row(table: Table, cells: Mapping[str, _Cell], label: str) -> Row:
@@ -279,7 +292,9 @@ class _Told:
             if exponent is None or abs(exponent) > _MOST_DIGITS:
                 return None
             scale = float(column.scale.scaleb(int(exponent)))
-        unit = number(self.units.get(row, self.units.get(row[:-1], self.units.get((0,)))))
+        # The row's own unit, that of the PDU it belongs to, or a scalar.
+        keys = [row[:n] for n in range(len(row), 0, -1)]
+        unit = number(next((self.units[key] for key in [*keys, (0,)] if key in self.units), None))
         return Decoder(
             scale=scale,
             not_supported=column.not_supported,

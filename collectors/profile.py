@@ -12,7 +12,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from collectors.complaints import BadConfiguration, Complaint, complaints_of
 
@@ -76,20 +84,42 @@ class Column(_Entry):
         return value
 
 
+def _several(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_several), Field(min_length=1)]
+
+
 class RowFilter(_Entry):
-    """Only rows whose other column has one of these values."""
+    """Only rows whose other column has one of these values, or none of those."""
 
     oid: Oid
-    values: frozenset[int] = Field(min_length=1)
+    values: frozenset[int] = frozenset()
+    not_values: frozenset[int] = frozenset()
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if bool(self.values) is bool(self.not_values):
+            raise ValueError("expected one of values, not_values")
+        return self
+
+    def passes(self, value: float | int | None) -> bool:
+        return value not in self.not_values if self.not_values else value in self.values
+
+
+Filters = Annotated[tuple[RowFilter, ...], BeforeValidator(_several)]
 
 
 class Table(_Entry):
     """Rows of one kind and what each shows."""
 
     kind: Kind
-    columns: Mapping[Measure, Column] = Field(min_length=1)
+    columns: Mapping[Measure, Columns] = Field(
+        min_length=1, description="of several for one measure the first with a value is the row's"
+    )
     names: Oid | None = Field(None, description="column of names that `match` is held against")
-    where: RowFilter | None = None
+    where: Filters = Field((), description="only rows that pass all of these")
     needs: Measure | None = Field(None, description="rows that do not show this are none")
     label: Oid | None = Field(None, description="column of what a row is called, like L1")
     prefix: str = Field("", pattern=r"^[a-z]*$", description="before the row's number")
@@ -115,7 +145,8 @@ class Table(_Entry):
 
     @model_validator(mode="after")
     def _names_and_matches_belong_together(self) -> Self:
-        if any(each.match for each in self.columns.values()) is not (self.names is not None):
+        matching = any(each.match for columns in self.columns.values() for each in columns)
+        if matching is not (self.names is not None):
             raise ValueError("`names` and `match` belong together")
         return self
 

@@ -138,8 +138,8 @@ def _columns(profile: Profile) -> Iterator[tuple[str, Column]]:
             if source.object:
                 yield f"totals.{total}", source.object
     for table in profile.tables:
-        for measure, column in table.columns.items():
-            yield f"{table.kind}.{measure}", column
+        for measure, columns in table.columns.items():
+            yield from ((f"{table.kind}.{measure}", each) for each in columns)
 
 
 def _typed(tag: str, value: str) -> object:

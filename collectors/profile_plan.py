@@ -9,6 +9,7 @@ from collectors.profile import Kind
 from collectors.profile_value import GARBAGE, MISSING, NOT_SUPPORTED, Absence, Decoder, Value
 
 MOST_OIDS = 60  #: in one GET: its answer fits into one packet
+_FIRST = ("power_w", "temperature_c", "humidity_percent", "current_a", "on", "breaker_closed")
 _TELLING_VA = 30  # of less load, a factor of ten may be rounding
 _TOO_MUCH, _TOO_LITTLE, _FAR_TOO_LITTLE = 3.0, 1 / 4, 1 / 8
 Answer = Mapping[str, object]
@@ -106,15 +107,25 @@ class Plan:
         return list(dict.fromkeys(oid for each in totals if each for oid in each.oids))
 
     def polled(self, most: int = MOST_OIDS) -> dict[str, Item]:
-        """The named values of a poll: as many rows as fit, and those the totals need anyway."""
+        """The named values of a poll: as many as fit, and those the totals need anyway.
+
+        All of the inlets and phases, by which watts are judged; then the watts of every other row
+        before the amperes of any.
+        """
+        listed = [(row, m, item) for row in self.rows for m, item in row.items.items()]
         oids = set(self.total_oids())
-        named: dict[str, Item] = {}
-        for row in self.rows:
-            for measure, item in row.items.items():
-                if item.oid in oids or len(oids) < most:
-                    oids.add(item.oid)
-                    named[row.name(measure)] = item
-        return named
+        taken = set()
+        for row, measure, item in sorted(listed, key=lambda each: _urgency(*each[:2])):
+            if item.oid in oids or len(oids) < most:
+                oids.add(item.oid)
+                taken.add(row.name(measure))
+        return {row.name(m): item for row, m, item in listed if row.name(m) in taken}
+
+
+def _urgency(row: Row, measure: str) -> int:
+    if row.kind in ("inlet", "phase"):
+        return -1
+    return _FIRST.index(measure) if measure in _FIRST else len(_FIRST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,12 +54,14 @@ READ = {
     "digipower": Read("digipower", 0, 0, quality=ESTIMATED, rows="1 0 0 0 0"),
     "e3meter": Read("e3meter", 657, 699, 441.481, rows="0 3 0 0 1"),
     "eatonpdu_2": Read("eaton-epdu", 1584, 1673, 8185.493, rows="1 1 0 24 0"),
+    # The first generation, its load on the other feed: outlets only.
+    "eatonpdu_dbq": Read("eaton-managed", 0, 0, rows="0 0 0 20 0"),
     "fs-net-pdu": Read("fs-net-pdu", 1374, 1374, quality=ESTIMATED, rows="1 0 0 0 0"),
     "hpe-mapdu_pdu2": Read("hpe-pdu2", 97, 130, rows="1 1 0 8 0"),
     "hpe-pdumm": Read("hpe-pdumm", 2724, 3251, rows="2 0 12 0 0"),
     "iboot_pdu8-2n15": Read("iboot", 1229, 1229, quality=ESTIMATED, rows="2 0 0 8 0"),
     "ict-pdu": Read("ict", 9, quality=ESTIMATED, rows="1 0 12 0 0"),
-    "liebert_mph2rg": Read("liebert-mph", 514, 551, rows="1 1 1 16 0"),
+    "liebert_mph2rg": Read("liebert-mph", 514, 551, 2045.0, rows="1 1 1 16 0"),
     # A gateway whose nodes measure temperature and humidity only.
     "packetpower-eg": Read("packetpower", None, quality=NONE, rows="0 0 0 0 10"),
     "panduit": Read("panduit-g5", 956, 1022, 7405.276, rows="1 0 6 0 0"),
@@ -70,7 +72,7 @@ READ = {
     "raritan-pdu": Read("raritan-px1", 580, 692, rows="1 1 0 12 2"),
     "raritan-pdu_px2": Read("raritan-px3", 138, 158, rows="1 0 0 12 0"),
     "raritan-pdu_px3": Read("raritan-px3", 1665, 1751, 74_057.676, rows="1 0 2 24 2"),
-    "rittal-cmc-iii-pu_pdu-controller": Read("rittal-cmc3", 2742, 2904, 2641.8, rows="1 3 0 0 0"),
+    "rittal-cmc-iii-pu_pdu-controller": Read("rittal-cmc3", 2742, 2904, 2641.8, rows="1 3 0 30 0"),
     "rnx-updu_rn3214": Read("rnx-updu", 868, 1195, 12718.314, rows="1 3 6 48 0"),
     # 70 VA x 0.4594 and 70 VA x 0.4706, not 140 W.
     "schleifenbauer": Read("schleifenbauer", 65, 140, 132.0, rows="0 3 0 0 0"),
@@ -83,7 +85,6 @@ READ = {
 }
 REFUSED = {
     "apc_masterswitch2": "switches outlets and measures nothing",
-    "eatonpdu_dbq": "a breaker quick-connect panel without electrical readings",
     "panduit-eagle": "a monitor of temperature and humidity",
     "sinetica": "the controller of a UPS, not a PDU",
 }
@@ -115,6 +116,8 @@ NMS_NOT_READ = {
     "476.1.42.3.8.30.20.1.70.": "neutral current",
     "476.1.42.3.8.30.20.1.95.": "a power factor of 0 while 514 W flow",
     "476.1.42.3.8.40.20.1.150.": "amperes left before an alarm, not a current",
+    "476.1.42.3.8.50.20.1.55.": "whole volts of what another column tells in tenths",
+    "476.1.42.3.8.50.20.1.60.": "tenths of amperes of what another tells in hundredths",
     "33688.4.1.1.12.": "the 3 V of a sensor's own battery",
     "13742.4.1.3.1.5.": "the processor's temperature",
     "2606.7.4.2.2.1.11.2.": "neutral current, reactive power, VAh and a second counter",
@@ -338,7 +341,7 @@ def _snmpd_lines(path: Path) -> str:
         if oid == "1.3.6.1.2.1.1.2.0":
             lines.append(f"sysObjectID {value.lstrip('.')}")
         elif oid == "1.3.6.1.2.1.1.1.0":
-            lines.append(f"sysDescr {value}")
+            lines.append(f"sysDescr {value or '-'}")
         elif oid.startswith("1.3.6.1.4.1.") and tag in kinds:
             lines.append(f"override {oid} {kinds[tag]} {value}")
         elif oid.startswith("1.3.6.1.4.1.") and tag == "4" and re.fullmatch(r"[\w :.-]+", value):

@@ -139,6 +139,37 @@ async def test_a_sensor_type_behind_the_index_chooses_among_the_values_and_their
     assert [each.label for each in plan.rows] == ["1", "2"]
 
 
+async def test_of_several_columns_the_first_with_a_value_counts_row_by_row() -> None:
+    exact, rough = {"oid": f"{MIB}.4", "scale": 0.01}, {"oid": f"{MIB}.5", "scale": 0.1}
+    made = profile(tables=[{"kind": "outlet", "columns": {"current_a": [exact, rough]}}])
+    values = {f"{WATTS}.0": 0, f"{MIB}.4.1": 152, f"{MIB}.5.1": 15, f"{MIB}.4.2": -1}
+    values |= {f"{MIB}.5.2": 31, f"{MIB}.5.3": 7}
+
+    plan, answer = await found(made, values)
+
+    shown = {each.label: value_of(each.items["current_a"], answer) for each in plan.rows}
+    assert shown == {"1": 1.52, "2": 3.1, "3": 0.7}
+
+
+async def test_a_row_must_pass_every_filter_whose_column_the_device_has() -> None:
+    fitted = {"oid": f"{MIB}.4", "not_values": [0]}
+    metered, absent = {"oid": f"{MIB}.5", "values": [1]}, {"oid": f"{MIB}.6", "values": [1]}
+    column = {"oid": f"{MIB}.7"}
+    table = {
+        "kind": "outlet",
+        "where": [fitted, metered, absent],
+        "columns": {"power_w": column},
+    }
+    made = profile(tables=[table])
+    values = {f"{WATTS}.0": 0} | {f"{MIB}.7.{n}": 50 for n in (1, 2, 3)}
+    values |= {f"{MIB}.4.1": 1, f"{MIB}.4.2": 0, f"{MIB}.4.3": 3}
+    values |= {f"{MIB}.5.1": 1, f"{MIB}.5.2": 1, f"{MIB}.5.3": 2}
+
+    plan, _ = await found(made, values)
+
+    assert [each.label for each in plan.rows] == ["1"]
+
+
 async def test_named_variables_become_rows_with_the_scale_the_device_tells() -> None:
     names, values_, factors = f"{MIB}.4", f"{MIB}.5", f"{MIB}.6"
     column = {"oid": values_, "match": r"Phase (?P<row>L\d)\.Voltage", "factors": factors}
@@ -274,6 +305,25 @@ async def test_power_factors_of_several_pdus_are_not_added() -> None:
     plan, answer = await found(made, values)
 
     assert decoded(plan, answer).power_factor == 0.9
+
+
+async def test_a_poll_that_cannot_hold_all_has_the_watts_of_every_row_first() -> None:
+    columns = {"voltage_v": {"oid": VOLTS}, "power_w": {"oid": WATTS}}
+    outlets = {"kind": "outlet", "columns": columns}
+    inlet = {"kind": "inlet", "row": "1", "columns": {"frequency_hz": {"oid": f"{MIB}.8"}}}
+    made = profile(tables=[inlet, outlets])
+    values: dict[str, object] = {f"{MIB}.8.0": 50}
+    for n in range(1, 5):
+        values |= {f"{VOLTS}.{n}": 230, f"{WATTS}.{n}": 10 * n}
+
+    plan, _ = await found(made, values)
+
+    named = plan.polled(6)
+    assert list(named) == [
+        "inlet.1.frequency_hz",
+        "outlet.1.voltage_v",
+        *(f"outlet.{n}.power_w" for n in range(1, 5)),
+    ]
 
 
 async def test_only_what_the_profile_names_is_walked() -> None:

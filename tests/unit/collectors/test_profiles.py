@@ -61,6 +61,11 @@ BAD = {
         '[[tables]]\nkind = "phase"\nnames = "1.3"\n[tables.columns]\npower_w = { oid = "1.3" }',
         "`names` and `match` belong together",
     ),
+    "a filter that filters nothing": (
+        '[[tables]]\nkind = "phase"\nwhere = { oid = "1.3" }\n'
+        '[tables.columns]\npower_w = { oid = "1.3" }',
+        "expected one of values, not_values",
+    ),
     "no TOML": ("[[", "odd.toml"),
 }
 
