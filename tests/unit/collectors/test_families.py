@@ -146,6 +146,29 @@ FAMILIES = {
         702,
         profile="cyberpower",
     ),
+    "delta": Family(  # L1 has two circuits and their sum, L2 one; the second PDU is not in use
+        "2254.2.32",
+        {
+            f"2254.2.32.{column}": value
+            for column, value in {
+                "1.6.1.2.1": 1,
+                "1.6.1.2.2": 2,
+                "2.1.1.3.1": 2304,
+                "2.1.1.4.1": 12,
+                "2.1.1.9.1": 271,
+                "2.1.1.35.1": 22,
+                "2.1.1.39.1": 493,
+                "2.1.1.5.1": 2310,
+                "2.1.1.6.1": 8,
+                "2.1.1.11.1": 180,
+                "2.1.1.40.1": 0,
+                "2.1.1.15.1": 673,
+                "2.1.1.15.2": 0,
+            }.items()
+        },
+        673,
+        692,
+    ),
     "digipower": Family(  # a chain of two, each in its own branch of the tree
         "17420",
         {
@@ -420,6 +443,13 @@ FAMILIES = {
             "1718.3.2.2.1.12.1.4": -1,
         },
         1503,
+    ),
+    "socomec": Family(
+        "4555.2.30",
+        {"4555.2.30.2.2.0": 2302, "4555.2.30.2.3.0": 31, "4555.2.30.2.4.0": 0},
+        714,
+        714,
+        Quality.ESTIMATED,
     ),
     "ts-bspdu": Family(  # one of its eight inlets is fitted
         "42610.1.4.4",
