@@ -90,7 +90,7 @@ async def _discover(
     walks = Walks(transport)
     names = [chosen] if chosen else candidates(profiles, found)
     for name in names:
-        profile = profiles[name]
+        profile = profiles[name].for_model(found.sys_object_id)
         if not await _has_one(walks, profile.probe):
             continue
         plan = await _plan(walks, name, profile, found)
@@ -248,8 +248,15 @@ def _place(
         if name is None:
             return None
         return index[:-1], _clean(name.groupdict().get("row") or table.row or "1")
+    if table.index:
+        form = re.fullmatch(table.index, ".".join(map(str, index)))
+        if form is None:
+            return None
+        return _parts(form.groupdict().get("unit") or ""), int(form["row"])
     if not index:
         return None
+    if table.row:
+        return index, table.row
     if table.row_first:
         index = index[1:] + index[:1]
     return index[:-1], index[-1]
@@ -262,6 +269,7 @@ class _Told:
     column: Column
     digits: Mapping[Index, object]
     factors: Mapping[Index, object]
+    exponents: Mapping[Index, object]
     units: Mapping[Index, object]
 
     def decoder(self, index: Index, row: Index) -> Decoder | None:
@@ -279,6 +287,11 @@ class _Told:
                 return None
             # -10 divides by ten, 10 multiplies, 0 and 1 leave it as it is.
             scale = scale * factor if factor > 0 else scale / -factor if factor < 0 else scale
+        if column.exponents:
+            exponent = number(self.exponents.get(index))
+            if exponent is None or abs(exponent) > _MOST_DIGITS:
+                return None
+            scale = float(column.scale.scaleb(int(exponent)))
         # The row's own unit, that of the PDU it belongs to, or a scalar.
         keys = [row[:n] for n in range(len(row), 0, -1)]
         unit = number(next((self.units[key] for key in [*keys, (0,)] if key in self.units), None))
@@ -295,7 +308,13 @@ async def _told(walks: Walks, column: Column) -> _Told:
     async def of(oid: str | None) -> Mapping[Index, object]:
         return await walks.column(oid) if oid else {}
 
-    return _Told(column, await of(column.digits), await of(column.factors), await of(column.unit))
+    return _Told(
+        column,
+        await of(column.digits),
+        await of(column.factors),
+        await of(column.exponents),
+        await of(column.unit),
+    )
 
 
 def _told_label(cells: Mapping[str, _Cell], labels: Mapping[Index, object]) -> str:

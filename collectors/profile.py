@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -59,6 +59,7 @@ class Column(_Entry):
     scale: Decimal = Field(Decimal(1), gt=0, description="value = raw x scale / 10^digits")
     digits: Oid | None = Field(None, description="column of decimal digits, same index")
     factors: Oid | None = Field(None, description="column of factors: -10 divides, 10 multiplies")
+    exponents: Oid | None = Field(None, description="column of powers of ten, same index")
     not_supported: frozenset[int] = Field(
         frozenset(), description="raw values that mean: this device has no such value"
     )
@@ -122,9 +123,25 @@ class Table(_Entry):
     needs: Measure | None = Field(None, description="rows that do not show this are none")
     label: Oid | None = Field(None, description="column of what a row is called, like L1")
     prefix: str = Field("", pattern=r"^[a-z]*$", description="before the row's number")
-    row: str = Field("", pattern=r"^[A-Za-z0-9-]*$", description="the one row's name: scalars")
+    row: str = Field(
+        "", pattern=r"^[A-Za-z0-9-]*$", description="the name of the one row that each unit has"
+    )
+    index: str = Field(
+        "", description="form of a row's index, with groups `row` and, if there are some, `unit`"
+    )
     base: Literal[0, 1] = Field(1, description="the first row's number in the device's index")
     row_first: bool = Field(False, description="the row's number stands first in the index")
+
+    @field_validator("index")
+    @classmethod
+    def _has_a_row(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groupindex
+        except re.error as why:
+            raise ValueError(f"no regular expression: {why}") from why
+        if value and "row" not in groups:
+            raise ValueError("no group `row`")
+        return value
 
     @model_validator(mode="after")
     def _names_and_matches_belong_together(self) -> Self:
@@ -170,6 +187,9 @@ class Profile(_Entry):
         (), description="the device's sysObjectID is one of these or lies under one"
     )
     sys_descr: str = Field("", description="its sysDescr shows this, where the ID tells nothing")
+    model_tree: Oid | None = Field(
+        None, description="objects below this are below the device's own sysObjectID instead"
+    )
     rank: int = Field(0, description="of families that fit alike the lowest is tried first")
     probe: tuple[Oid, ...] = Field(min_length=1, description="one of these must have an instance")
     totals: Totals = Totals()
@@ -201,8 +221,26 @@ class Profile(_Entry):
             default=0,
         )
 
+    def for_model(self, sys_object_id: str) -> "Profile":
+        """With the objects where this model has them."""
+        if not (self.model_tree and self.recognises(sys_object_id)):
+            return self
+        return Profile.model_validate(
+            _moved(self.model_dump(), self.model_tree, sys_object_id.lstrip("."))
+        )
+
     def described_by(self, sys_descr: str) -> bool:
         return bool(self.sys_descr) and re.search(self.sys_descr, sys_descr) is not None
+
+
+def _moved(what: Any, tree: str, to: str) -> Any:
+    if isinstance(what, dict):
+        return {key: _moved(value, tree, to) for key, value in what.items()}
+    if isinstance(what, tuple):
+        return tuple(_moved(each, tree, to) for each in what)
+    if isinstance(what, str) and what.startswith(tree + "."):
+        return to + what[len(tree) :]
+    return what
 
 
 def load_profile(path: Path) -> Profile:

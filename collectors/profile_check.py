@@ -113,6 +113,7 @@ async def _check(asked: argparse.Namespace, profile: Profile, recording: Recordi
         notes=plan.notes,
     )
     print(json.dumps(report.as_json(), indent=2) if asked.json else "\n".join(report.lines()))
+    profile = profile.for_model(plan.sys_object_id)
     complaints = list(_complaints(profile, plan.sys_object_id, plan.description, recording))
     for each in complaints:
         print(f"powercollectord: {name}: {each}", file=sys.stderr)

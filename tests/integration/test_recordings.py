@@ -50,14 +50,14 @@ READ = {
     # Its "power" is volt-amperes, and there is no power factor.
     "chatsworth-pdu": Read("chatsworth", None, 3793, quality=NONE, rows="0 0 3 60 0"),
     "cyberpower": Read("cyberpower", 500, rows="1 1 0 0 1"),
-    "dell-rpdu": Read("dell-rpdu", 3810, 3956, rows="0 1 0 24 0"),
+    "dell-rpdu": Read("dell-rpdu", 3810, 3956, 63013.9, rows="0 1 0 24 0"),
     "digipower": Read("digipower", 0, 0, quality=ESTIMATED, rows="1 0 0 0 0"),
-    "e3meter": Read("e3meter", 657, 699, rows="0 3 0 0 1"),
+    "e3meter": Read("e3meter", 657, 699, 441.481, rows="0 3 0 0 1"),
     "eatonpdu_2": Read("eaton-epdu", 1584, 1673, 8185.493, rows="1 1 0 24 0"),
     # The first generation, its load on the other feed: outlets only.
     "eatonpdu_dbq": Read("eaton-managed", 0, 0, rows="0 0 0 20 0"),
     "fs-net-pdu": Read("fs-net-pdu", 1374, 1374, quality=ESTIMATED, rows="1 0 0 0 0"),
-    "hpe-mapdu_pdu2": Read("hpe-pdu2", 97, 130, rows="0 1 0 8 0"),
+    "hpe-mapdu_pdu2": Read("hpe-pdu2", 97, 130, rows="1 1 0 8 0"),
     "hpe-pdumm": Read("hpe-pdumm", 2724, 3251, rows="2 0 12 0 0"),
     "iboot_pdu8-2n15": Read("iboot", 1229, 1229, quality=ESTIMATED, rows="2 0 0 8 0"),
     "ict-pdu": Read("ict", 9, quality=ESTIMATED, rows="1 0 12 0 0"),
@@ -73,7 +73,7 @@ READ = {
     "raritan-pdu_px2": Read("raritan-px3", 138, 158, rows="1 0 0 12 0"),
     "raritan-pdu_px3": Read("raritan-px3", 1665, 1751, 74_057.676, rows="1 0 2 24 2"),
     "rittal-cmc-iii-pu_pdu-controller": Read("rittal-cmc3", 2742, 2904, 2641.8, rows="1 3 0 30 0"),
-    "rnx-updu_rn3214": Read("rnx-updu", 868, 1195, rows="1 3 6 48 0"),
+    "rnx-updu_rn3214": Read("rnx-updu", 868, 1195, 12718.314, rows="1 3 6 48 0"),
     # 70 VA x 0.4594 and 70 VA x 0.4706, not 140 W.
     "schleifenbauer": Read("schleifenbauer", 65, 140, 132.0, rows="0 3 0 0 0"),
     # Volts and amperes of two towers, of three infeeds: an estimate.

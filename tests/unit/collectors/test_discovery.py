@@ -190,6 +190,75 @@ async def test_named_variables_become_rows_with_the_scale_the_device_tells() -> 
     assert shown == {"L1": 229.2, "L2": 230}
 
 
+async def test_a_value_comes_with_its_power_of_ten_or_not_at_all() -> None:
+    made = profile(
+        totals={"active_power_w": [{"sum": "phase"}]},
+        tables=[
+            {"kind": "phase", "columns": {"power_w": {"oid": WATTS, "exponents": f"{MIB}.4"}}},
+        ],
+    )
+    values = {f"{WATTS}.1": 4012, f"{WATTS}.2": 3, f"{WATTS}.3": 777, f"{WATTS}.4": 777}
+    values |= {f"{MIB}.4.1": -1, f"{MIB}.4.2": 2, f"{MIB}.4.4": 1000}
+
+    plan, answer = await found(made, values)
+
+    assert {each.label for each in plan.rows} == {"L1", "L2"}
+    assert decoded(plan, answer).power_w == pytest.approx(701.2)
+
+
+async def test_a_row_is_known_by_the_form_of_its_index() -> None:
+    columns = {"power_w": {"oid": WATTS, "suffix": "7"}}
+    made = profile(
+        totals={"active_power_w": [{"sum": "phase"}]},
+        tables=[
+            {"kind": "phase", "index": r"(?P<unit>\d+)\.(?P<row>\d)\.255", "columns": columns},
+            {"kind": "outlet", "index": r"\d+\.255\.(?P<row>\d+)", "columns": columns},
+        ],
+    )
+    values = {
+        f"{WATTS}.{index}.7": watts
+        for index, watts in {"1.1.255": 300, "2.1.255": 200, "1.255.24": 80}.items()
+    }
+    values |= {f"{WATTS}.1.1.9": 1}
+
+    plan, answer = await found(made, values)
+
+    assert {(each.kind, each.label) for each in plan.rows} == {
+        ("phase", "1-L1"),
+        ("phase", "2-L1"),
+        ("outlet", "24"),
+    }
+    assert decoded(plan, answer).power_w == 500
+
+
+async def test_each_of_several_pdus_has_the_one_row() -> None:
+    tables = [
+        {"kind": "phase", "row": name, "columns": {"power_w": {"oid": oid}}}
+        for name, oid in (("L1", WATTS), ("L2", VOLTS))
+    ]
+    made = profile(totals={"active_power_w": [{"sum": "phase"}]}, tables=tables)
+
+    one, _ = await found(made, {f"{WATTS}.0": 300, f"{VOLTS}.0": 200})
+    two, answer = await found(made, {f"{oid}.{n}": 100 for oid in (WATTS, VOLTS) for n in (1, 2)})
+
+    assert [each.label for each in one.rows] == ["L1", "L2"]
+    assert sorted(each.label for each in two.rows) == ["1-L1", "1-L2", "2-L1", "2-L2"]
+    assert decoded(two, answer).power_w == 400
+
+
+async def test_the_objects_of_a_family_may_lie_below_the_models_own_id() -> None:
+    made = profile(
+        model_tree=f"{MIB}.81",
+        probe=[f"{MIB}.81.1"],
+        totals={"active_power_w": [{"object": {"oid": f"{MIB}.81.1"}}]},
+    )
+    other = {SYS_OBJECT_ID: f".{MIB}.43", f"{MIB}.43.1.0": 640, f"{MIB}.81.1.0": 1}
+
+    plan, answer = await found(made, other)
+
+    assert decoded(plan, answer).power_w == 640
+
+
 async def test_a_temperature_follows_the_unit_of_its_own_row() -> None:
     column = {
         "oid": f"{MIB}.4",

@@ -53,6 +53,10 @@ BAD = {
         "expected one of object, sum, apparent_x_factor, estimate",
     ),
     "a pattern that is none": ('sys_descr = "("', "no regular expression"),
+    "an index without a row": (
+        '[[tables]]\nkind = "phase"\nindex = "1"\n[tables.columns]\npower_w = { oid = "1.3" }',
+        "no group `row`",
+    ),
     "names without patterns": (
         '[[tables]]\nkind = "phase"\nnames = "1.3"\n[tables.columns]\npower_w = { oid = "1.3" }',
         "`names` and `match` belong together",
