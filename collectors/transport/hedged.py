@@ -15,25 +15,25 @@ Answer = Mapping[str, object]
 
 
 class HedgedTransport:
-    """One SNMP agent, asked up to `attempts` times within its timeout; the first answer counts."""
+    """One SNMP agent, asked up to `attempts` (2 or more) times within its timeout."""
 
     def __init__(self, engine: SnmpEngine, target: SnmpTarget, attempts: int) -> None:
         # Each has a socket of its own, opened when it is needed: an engine waits for one answer
         # at a time. The one that heard the agent last comes first.
         self._transports = [engine(target) for _ in range(attempts)]
-        self._patience_s = target.timeout_s / attempts
+        # Half of the timeout for the first, since a device that is only busy should not be asked
+        # twice; the others share the rest.
+        half_s = target.timeout_s / 2
+        self._waits_s = [half_s, *[half_s / (attempts - 1)] * (attempts - 2), None]
 
     async def get(self, oids: Sequence[str]) -> Answer:
         """One GET, repeated while nothing comes back. Raises NoAnswer, at once for a refusal."""
         asked: dict[asyncio.Task[Answer], SnmpTransport] = {}
         try:
-            for each in self._transports:
+            for each, wait_s in zip(self._transports, self._waits_s, strict=True):
                 asked[asyncio.create_task(_get(each, oids))] = each
-                last = len(asked) == len(self._transports)
                 ended, _ = await asyncio.wait(
-                    asked,
-                    timeout=None if last else self._patience_s,
-                    return_when=asyncio.FIRST_COMPLETED,
+                    asked, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if ended:
                     break

@@ -136,17 +136,19 @@ class Worker:
             _say({"device": bmc.name, "at_us": at_us, "code": code, "data": data})
 
         bmc.asked = True
-        ask_again_s = self.timeout_s / self.attempts
+        wait_s = self.timeout_s
         if self.attempts > 1:
-            # pyghmi adds a second before it sends a request again, with the number it had: so a
-            # BMC that is only slow answers twice, and the first answer counts.
-            session.timeout = ask_again_s - 1
+            # As `HedgedTransport` waits. pyghmi adds a second to its own timeout before it sends a
+            # request again, with the number it had: a BMC that is only slow answers twice then,
+            # and its first answer counts.
+            wait_s /= 2
+            session.timeout = wait_s / (self.attempts - 1) - 1
         try:
             session.raw_command(
                 netfn=_NETFN_GROUP,
                 command=_GET_POWER_READING,
                 data=_SYSTEM_POWER,
-                timeout=ask_again_s,
+                timeout=wait_s,
                 callback=answer,
             )
         except (PyghmiException, OSError) as why:

@@ -92,7 +92,13 @@ class Collector:
         secrets = self.folder / "secrets.toml"
         secrets.write_text((ROOT / "etc" / "secrets.toml").read_text())
         secrets.chmod(0o600)
-        told = {"interval_s": INTERVAL_S, "timeout_s": 0.4, "spread_s": 0.1} | polling
+        # Asked once: what a busy machine answers late would be given twice, and stored once.
+        told = {
+            "interval_s": INTERVAL_S,
+            "timeout_s": 0.4,
+            "spread_s": 0.1,
+            "attempts": 1,
+        } | polling
         lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
         (self.folder / "collectors.toml").write_text(
             "[polling]\n" + "\n".join(lines) + "\n"
