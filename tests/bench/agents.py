@@ -47,8 +47,23 @@ class Device:
 
     number: int
     dead: bool = False
-    asked_at_s: list[float] = field(default_factory=list)  #: power polls that reached it
-    answered: int = 0
+    asked_at_s: list[float] = field(default_factory=list)  #: turns: polls of its power
+    answered: int = 0  #: turns; two answers in one are one reading
+    answered_this_turn: bool = False
+    asked_by: set[object] = field(default_factory=set)  #: sockets, in this turn
+
+    def asked(self, at_s: float, client: object, timeout_s: float) -> None:
+        """Within the timeout another socket of the collector asks the same again."""
+        late = not self.asked_at_s or at_s - self.asked_at_s[-1] >= timeout_s
+        if late or client in self.asked_by:
+            self.asked_at_s.append(at_s)
+            self.answered_this_turn = False
+            self.asked_by.clear()
+        self.asked_by.add(client)
+
+    def answers(self) -> None:
+        self.answered += not self.answered_this_turn
+        self.answered_this_turn = True
 
     def power_w(self, at_s: float) -> float:
         base_w = 2000 + self.number % 1000
@@ -92,21 +107,22 @@ OBJECTS: dict[str, Encode] = {
 class Agents:
     """Answers GET, GETNEXT and GETBULK for whatever address it is asked at."""
 
-    def __init__(self, *, drop: float, dead_one_in: int, seed: int) -> None:
+    def __init__(self, *, drop: float, dead_one_in: int, timeout_s: float, seed: int) -> None:
         self._encode = {ber.dotted(name): encode for name, encode in OBJECTS.items()}
         self._order = sorted(self._encode)
         self._power = ber.dotted(POWER)
         self._drop = drop
         self._dead_one_in = dead_one_in
+        self._timeout_s = timeout_s
         self._random = random.Random(seed)
         self.devices: dict[bytes, Device] = {}
         self.objects_asked: Counter[int] = Counter()
 
-    def answer(self, packet: bytes, address: bytes) -> bytes | None:
+    def answer(self, packet: bytes, address: bytes, client: object) -> bytes | None:
         device, request = self._device(address), ber_agent.parsed(packet)
         asks_power = request.kind == ber.GET and self._power in request.names
         if asks_power:
-            device.asked_at_s.append(time.time())
+            device.asked(time.time(), client, self._timeout_s)
             self.objects_asked[len(request.names)] += 1
         if device.dead or (self._drop and self._random.random() < self._drop):
             return None
@@ -116,7 +132,8 @@ class Agents:
             value = self._encode.get(name)
             return value(device, at_s) if value else None
 
-        device.answered += asks_power
+        if asks_power:
+            device.answers()
         return ber_agent.answer(request, self._order, encode)
 
     def _device(self, address: bytes) -> Device:
@@ -138,7 +155,7 @@ def serve(agents: Agents, port: int) -> None:
             packet, aside, _, client = endpoint.recvmsg(65535, 64)
             _, _, address = _PKTINFO.unpack(aside[0][2])
             try:
-                answer = agents.answer(packet, address)
+                answer = agents.answer(packet, address, client)
             except (ber.NotBer, IndexError):
                 continue
             if answer is not None:
@@ -152,9 +169,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--drop", type=float, default=0.0, help="share of requests that are lost")
     parser.add_argument("--dead-one-in", type=int, default=0, help="addresses that never answer")
+    parser.add_argument("--timeout", type=float, default=0.0, help="of the collector's polls, s")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    agents = Agents(drop=asked.drop, dead_one_in=asked.dead_one_in, seed=asked.seed)
+    agents = Agents(
+        drop=asked.drop,
+        dead_one_in=asked.dead_one_in,
+        timeout_s=asked.timeout,
+        seed=asked.seed,
+    )
     serve(agents, asked.port)
     devices = {
         socket.inet_ntoa(address): {

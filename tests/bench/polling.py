@@ -29,6 +29,7 @@ from tests.bench.site import Site, configure, free_port
 from tests.support.postgres import Cluster
 
 INTERVAL_S = 10.0
+TIMEOUT_S = 3.0
 TARGET_CORES, TARGET_MB, TARGET_P99_S = 0.6, 400, 1.5
 # As an operator's server: durable. The time of each commit is what the age is taken from.
 SERVER_OPTIONS = ("-c", "listen_addresses=", "-c", "track_commit_timestamp=on")
@@ -61,7 +62,8 @@ def run(site: Site, cluster: Cluster, *, for_s: float, folder: Path) -> Run:
     cluster.execute(f"CREATE DATABASE {database}")
     migrations.upgrade(cluster.url(database))
     dsn = cluster.dsn(database)
-    configure(folder, site, dsn, interval_s=INTERVAL_S, timeout_s=3.0, spread_s=INTERVAL_S - 1)
+    spread_s = INTERVAL_S - 1
+    configure(folder, site, dsn, interval_s=INTERVAL_S, timeout_s=TIMEOUT_S, spread_s=spread_s)
     with _simulators(site, folder) as (agents, bmcs):
         collector = start_collector(folder)
         try:
@@ -107,7 +109,8 @@ def run(site: Site, cluster: Cluster, *, for_s: float, folder: Path) -> Run:
 
 @contextmanager
 def _simulators(site: Site, folder: Path) -> Iterator[tuple[Helper, Helper]]:
-    agents = Helper("tests.bench.agents", "--port", str(site.snmp_port))
+    where = ("--port", str(site.snmp_port), "--timeout", str(TIMEOUT_S))
+    agents = Helper("tests.bench.agents", *where)
     inventory = str(folder / "inventory.toml")
     bmcs = Helper("tests.bench.bmcs", "--inventory", inventory, "--port", str(site.bmc_port))
     try:

@@ -38,7 +38,7 @@ class Gaps:
     stored: Sequence[float]  #: of the PDUs
     stored_bmcs: Sequence[float]
     devices: int
-    lost_rows: int  #: answers given that are not in the table
+    lost_rows: int  #: turns answered that are not in the table
 
     def asked_at(self, share: float) -> float:
         return _at(self.asked, share)
@@ -60,7 +60,7 @@ def run(cluster: Cluster, *, pdus: int, bmcs: int, drop: float, for_s: float, fo
         attempts=ATTEMPTS,
         spread_s=0.5,
     )
-    options = ("--port", str(site.snmp_port), "--drop", str(drop))
+    options = ["--port", str(site.snmp_port), "--drop", str(drop), "--timeout", str(TIMEOUT_S)]
     agents = Helper("tests.bench.agents", *options, "--dead-one-in", str(DEAD_ONE_IN))
     where = ("--inventory", str(folder / "inventory.toml"), "--port", str(site.bmc_port))
     nodes = Helper("tests.bench.bmcs", *where, "--drop", str(drop))
@@ -94,7 +94,7 @@ def run(cluster: Cluster, *, pdus: int, bmcs: int, drop: float, for_s: float, fo
     for name, host in site.pdu_hosts().items():
         if host in told and not told[host]["dead"]:
             devices += 1
-            asked_gaps += _gaps(_turns(told[host]["asked_at_s"]), begun_s, ended_s)
+            asked_gaps += _gaps(told[host]["asked_at_s"], begun_s, ended_s)
             stored_gaps += _gaps(stored.get(name, []), begun_s, ended_s)
             lost += told[host]["answered"] - len(stored.get(name, []))
     bmc_gaps = []
@@ -102,15 +102,6 @@ def run(cluster: Cluster, *, pdus: int, bmcs: int, drop: float, for_s: float, fo
         bmc_gaps += _gaps(stored.get(name, []), begun_s, ended_s)
         lost += answered - len(stored.get(name, []))
     return Gaps(sorted(asked_gaps), sorted(stored_gaps), sorted(bmc_gaps), devices, lost)
-
-
-def _turns(asked_at_s: Sequence[float]) -> list[float]:
-    """When each turn began: what follows within the timeout asks for the same again."""
-    begun: list[float] = []
-    for each in asked_at_s:
-        if not begun or each - begun[-1] >= TIMEOUT_S:
-            begun.append(each)
-    return begun
 
 
 def _gaps(at_s: Sequence[float], begun_s: float, ended_s: float) -> list[float]:
@@ -124,8 +115,8 @@ def _at(gaps: Sequence[float], share: float) -> float:
 
 def report(gaps: Gaps, *, pdus: int, drop: float) -> bool:
     """Print the distributions; whether the period is kept."""
-    without, most = _missed(gaps.stored), 2 * drop**ATTEMPTS
-    kept = gaps.asked_at(0.99) < 1.2 and without < most and gaps.lost_rows <= 0
+    without, most = without_reading(gaps.stored), 2 * drop**ATTEMPTS
+    kept = gaps.asked_at(0.99) < 1.2 and without < most and not gaps.lost_rows
     print(
         f"\n{pdus} PDUs every {INTERVAL_S:g} s, {drop:.0%} of the packets lost,"
         f" one device in {DEAD_ONE_IN} dead; gaps of the {gaps.devices} others, in intervals:"
@@ -137,13 +128,13 @@ def report(gaps: Gaps, *, pdus: int, drop: float) -> bool:
         print(f"  {what:<18}{figures}  most {found[-1]:.2f}  ({len(found)})")
     print(
         f"  p99 between turns < 1.2, turns without a reading {without:.1%} < {most:.1%}:"
-        f" {'ok' if kept else 'MISSED'}; answers without a row {gaps.lost_rows};"
-        f" of BMCs {_missed(gaps.stored_bmcs):.1%}; load {os.getloadavg()[0]:.1f}"
+        f" {'ok' if kept else 'MISSED'}; answered turns without a row {gaps.lost_rows};"
+        f" of BMCs {without_reading(gaps.stored_bmcs):.1%}; load {os.getloadavg()[0]:.1f}"
     )
     return kept
 
 
-def _missed(gaps: Sequence[float]) -> float:
+def without_reading(gaps: Sequence[float]) -> float:
     """Share of the turns that brought no reading."""
     return 1 - len(gaps) / sum(gaps) if gaps else 0.0
 

@@ -337,6 +337,8 @@ def _snmpd_lines(path: Path) -> str:
     lines = []
     for line in path.read_text(errors="replace").splitlines():
         oid, tag, value = line.split("|", 2)
+        if tag == "70" and int(value) < 2**32:
+            tag = "65"  # snmpd overrides no 64-bit counters
         oid = oid.lstrip(".")
         if oid == "1.3.6.1.2.1.1.2.0":
             lines.append(f"sysObjectID {value.lstrip('.')}")
