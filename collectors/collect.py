@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import traceback
 from typing import Any
@@ -20,10 +21,12 @@ log = logging.getLogger("powercollectord")
 
 LAST_FLUSH_S = 5.0  #: given to Postgres at the end; what it does not take stays in the spool
 _LONGEST_HOLD_S = 3600.0
+_OTHER_FILES = 1024  #: spool, databases, workers, HTTP connections
 
 
 def collect(settings: Settings) -> None:
     """Poll until SIGTERM or SIGINT; every answer is stored or in the spool when this returns."""
+    allow_sockets(len(settings.devices) * settings.polling.attempts)
     database, folder = settings.database, settings.spool.dir
     member = Member(folder.with_name(folder.name + ".state"))
     spool = Spool(folder, max_bytes=settings.spool.max_mb * 2**20)
@@ -58,6 +61,19 @@ def collect(settings: Settings) -> None:
     sink.stop(within_s=LAST_FLUSH_S)
     spool.close()
     log.info("stopped, %d bytes left in the spool", spool.backlog_bytes())
+
+
+def allow_sockets(wanted: int) -> None:
+    """systemd and shells give 1,024 open files; an agent needs a socket for each attempt."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = wanted + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY and hard < enough:
+        log.warning(
+            "%d files may be open, %d are wanted for all sockets; set LimitNOFILE", hard, enough
+        )
+        enough = hard
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 async def _poll(settings: Settings, spool: Spool, member: Member) -> None:

@@ -203,7 +203,7 @@ def main() -> int:
     parser.add_argument("--curve", action="store_true", help="smaller sites too, and a plot")
     parser.add_argument("--plot", type=Path, default=Path("build/bench-polling.png"))
     asked = parser.parse_args()
-    _raise_open_files()
+    _as_systemd_starts_services()
     shares = (0.125, 0.25, 0.5, 1.0) if asked.curve else (1.0,)
     cluster = Cluster(SERVER_OPTIONS)
     work = Path(tempfile.mkdtemp(prefix="bench"))
@@ -225,9 +225,10 @@ def main() -> int:
     return 0 if met else 1
 
 
-def _raise_open_files() -> None:
+def _as_systemd_starts_services() -> None:
+    """With 1,024 open files: that more are wanted is for the collector to see."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
 
 
 if __name__ == "__main__":
