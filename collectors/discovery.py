@@ -164,6 +164,10 @@ class _Cell:
     item: Item
     raw: object
 
+    @property
+    def absent(self) -> bool:
+        return isinstance(self.item.decode(self.raw), Absence)
+
 
 async def _rows(walks: Walks, table: Table) -> list[Row]:
     names = await walks.column(table.names) if table.names else {}
@@ -202,12 +206,12 @@ async def _rows(walks: Walks, table: Table) -> list[Row]:
 def _take(cells: dict[str, _Cell], measure: str, cell: _Cell) -> None:
     """The cell for the row, unless an earlier column has a value there."""
     before = cells.get(measure)
-    if before is None or isinstance(before.item.decode(before.raw), Absence):
+    if before is None or (before.absent and not cell.absent):
         cells[measure] = cell
 
 
 def _row(table: Table, cells: Mapping[str, _Cell], label: str) -> Row:
-    items = {}
+    items, absent = {}, {}
     rating_a = None
     for measure, cell in cells.items():
         value = cell.item.decode(cell.raw)
@@ -216,7 +220,9 @@ def _row(table: Table, cells: Mapping[str, _Cell], label: str) -> Row:
         elif not isinstance(value, Absence) or (cell.item.decode.states and value is not MISSING):
             # A state unknown now may be known later; what is not supported stays so.
             items[measure] = cell.item
-    return Row(table.kind, label, items, rating_a)
+        else:
+            absent[measure] = cell.item
+    return Row(table.kind, label, items, rating_a, absent)
 
 
 async def _cells(
@@ -250,7 +256,7 @@ def _place(
         return index[:-1], _clean(name.groupdict().get("row") or table.row or "1")
     if table.index:
         form = re.fullmatch(table.index, ".".join(map(str, index)))
-        if form is None:
+        if form is None or not (form["row"] or "").isdigit():
             return None
         return _parts(form.groupdict().get("unit") or ""), int(form["row"])
     if not index:
@@ -291,7 +297,7 @@ class _Told:
             exponent = number(self.exponents.get(index))
             if exponent is None or abs(exponent) > _MOST_DIGITS:
                 return None
-            scale = float(column.scale.scaleb(int(exponent)))
+            scale *= 10.0 ** int(exponent)
         # The row's own unit, that of the PDU it belongs to, or a scalar.
         keys = [row[:n] for n in range(len(row), 0, -1)]
         unit = number(next((self.units[key] for key in [*keys, (0,)] if key in self.units), None))
@@ -362,7 +368,7 @@ def _order(key: tuple[Index, int | str]) -> tuple[Index, int, str]:
 class _Power:
     total: Total | None
     refused: str  #: why it is not believed
-    better: tuple[Item, ...]  #: objects of the sources before it, which have no number now
+    better: tuple[Item, ...]  #: objects of its source and of those before, with no number now
 
 
 async def _power(
@@ -374,8 +380,8 @@ async def _power(
     for source in sources:
         total = await _total(walks, source, rows, "power_w")
         value = total.value(walks.answer) if total else MISSING
+        better += await _absent(walks, source, rows)
         if total is None or isinstance(value, Absence):
-            better += await _instances(walks, source.object) if source.object else []
             continue
         if refused[0] and not total.measured:
             break  # an estimate must not hide that the wattmeter lies
@@ -387,6 +393,18 @@ async def _power(
         notes.append(why)
         refused = refused if refused[0] else (total, why)
     return _Power(*refused, tuple(better))
+
+
+async def _absent(walks: Walks, source: Source, rows: tuple[Row, ...]) -> list[Item]:
+    """What this source would take too, if it had a number: a PDU of a chain that is off, say."""
+    if source.object:
+        items = await _instances(walks, source.object)
+        return [each for each in items if isinstance(each.value(walks.answer), Absence)]
+    return [
+        each.absent["power_w"]
+        for each in rows
+        if each.kind == source.sum and each.absent.get("power_w")
+    ]
 
 
 async def _first(

@@ -34,6 +34,7 @@ log = logging.getLogger("powercollectord")
 
 #: A device that lost an object is asked what it has at most so often; every poll would be a flood.
 LOOK_AGAIN_S = 60.0
+_MISSED_AT_MOST = 8
 _UNREADABLE = "rebooted, and its scale could not be read again"
 
 
@@ -187,7 +188,7 @@ class PduReader:
             layout=poll.layout,
             items=poll.items,
             last_good_w=self._last_good_w,
-            doubt=doubt or self._stranger,
+            doubt=doubt or self._stranger or poll.partial,
         )
 
 
@@ -242,26 +243,38 @@ class _Poll:
 
     def __init__(self, found: Discovered, most_oids: int, before: "_Poll | None") -> None:
         self.plan: Plan = found.plan
-        named = found.plan.polled(most_oids - 1)
+        #: What would tell the power better, or did so before: asked on, so that its return is seen.
+        self._missed = self._missed_by(found, before)
+        named = found.plan.polled(most_oids - 1 - len(self._missed))
         self.items: tuple[Item, ...] = tuple(named.values())
         self.layout = (*named, "total.power_factor")
-        total_oids = self.plan.total_oids()
         item_oids = (each.oid for each in self.items)
-        #: What would tell the power better, or did so before: asked on, so that its return is seen.
-        self._missed = self._missed_by(found.plan, before)
-        wanted = [SYS_UP_TIME, *total_oids, *item_oids]
-        self._had = tuple(dict.fromkeys(wanted))
-        self.oids = list(dict.fromkeys([*wanted, *(each.oid for each in self._missed)]))
+        self._had = list(dict.fromkeys([SYS_UP_TIME, *self.plan.total_oids(), *item_oids]))
+        self.oids = list(dict.fromkeys([*self._had, *(each.oid for each in self._missed)]))
+        power = frozenset(self.plan.power.oids if self.plan.power else ())
+        #: What its totals were made of so far.
+        self._totals: frozenset[frozenset[str]] = frozenset({power}) | (
+            before._totals if before else frozenset()
+        )
+        whole = max((each for each in self._totals if each > power), key=len, default=power)
+        #: Why its power is not the whole; '' where it is.
+        self.partial = (
+            f"its total lacks {len(whole) - len(power)} of {len(whole)} parts"
+            if power and power != whole
+            else ""
+        )
 
     @staticmethod
-    def _missed_by(plan: Plan, before: "_Poll | None") -> Sequence[Item]:
-        missed = {each.oid: each for each in plan.better}
+    def _missed_by(found: Discovered, before: "_Poll | None") -> Sequence[Item]:
+        missed = {each.oid: each for each in found.plan.better}
         if before is not None:
             power = before.plan.power
             terms = power.terms if power else ()
             missed |= {item.oid: item for term in terms for item in term}
             missed |= {item.oid: item for item in before._missed}
-        return [each for oid, each in missed.items() if oid not in plan.total_oids()][:8]
+        # One that has a number is not taken for another reason: its scale is not believed, say.
+        absent = [each for each in missed.values() if isinstance(each.value(found.answer), Absence)]
+        return absent[:_MISSED_AT_MOST]
 
     def lost_something(self, answer: Answer) -> bool:
         """Whether the device no longer has all that it had, or has again what it had not."""

@@ -32,7 +32,7 @@ async def poll(
     stopping: asyncio.Event,
     may_poll: Callable[[], bool],
 ) -> None:
-    """Poll one device until told to stop; a poll under way is waited for, so its answer is kept."""
+    """Poll one device until told to stop; a poll under way goes on, so that its answer is kept."""
     loop = asyncio.get_running_loop()
     try:
         while not stopping.is_set():

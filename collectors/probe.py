@@ -163,7 +163,8 @@ async def _probe_ipmi(bmc: Bmc, secrets: SecretsFile, timeout_s: float) -> Repor
         if "device" in message and not first.done():
             first.set_result(message)
 
-    access = IpmiAccess({bmc.name: secrets.login(bmc)}, timeout_s + 1.0, timeout_s)
+    logins = {bmc.name: secrets.login(bmc)}
+    access = IpmiAccess(logins, timeout_s + 1.0, timeout_s, _ATTEMPTS)
     worker = asyncio.create_task(run_worker([(bmc, 0.0)], access, heard, stopping=stopping))
     try:
         async with asyncio.timeout(10 * timeout_s + 10):

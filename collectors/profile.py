@@ -223,7 +223,8 @@ class Profile(_Entry):
 
     def for_model(self, sys_object_id: str) -> "Profile":
         """With the objects where this model has them."""
-        if not (self.model_tree and self.recognises(sys_object_id)):
+        told = re.fullmatch(r"\.?[0-9]+(\.[0-9]+)*", sys_object_id)
+        if not (self.model_tree and told and self.recognises(sys_object_id)):
             return self
         return Profile.model_validate(
             _moved(self.model_dump(), self.model_tree, sys_object_id.lstrip("."))

@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from collectors.profile import Kind
 from collectors.profile_value import GARBAGE, MISSING, NOT_SUPPORTED, Absence, Decoder, Value
@@ -34,6 +34,7 @@ class Row:
     label: str
     items: Mapping[str, Item]  #: by measure
     rating_a: float | None = None
+    absent: Mapping[str, Item] = field(default_factory=dict)  #: not supported, at the moment
 
     def name(self, measure: str) -> str:
         return f"{self.kind}.{self.label}.{measure}"
@@ -94,7 +95,7 @@ class Plan:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     refused: str = ""  #: why its power is not believed
-    better: tuple[Item, ...] = ()  #: would tell the power better, but say "not supported" now
+    better: tuple[Item, ...] = ()  #: would tell the power better or more of it; no number now
 
     @property
     def empty(self) -> bool:

@@ -49,8 +49,8 @@ class PollingSection(_Section):
 
     @property
     def end_s(self) -> float:
-        """A poll under way has ended by then: its answer came, or it timed out."""
-        return 2 * self.timeout_s + 1.0
+        """A poll under way has ended by then, be it of four requests; a discovery may not have."""
+        return 4 * self.timeout_s + 1.0
 
     @model_validator(mode="after")
     def _a_poll_ends_before_the_next(self) -> Self:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from collectors.transport import WALK_AT_MOST, SnmpEngine, SnmpTarget, SnmpTransport
 
 Answer = Mapping[str, object]
+Asked = asyncio.Task[Answer]
 
 
 class HedgedTransport:
@@ -28,21 +29,18 @@ class HedgedTransport:
 
     async def get(self, oids: Sequence[str]) -> Answer:
         """One GET, repeated while nothing comes back. Raises NoAnswer, at once for a refusal."""
-        asked: dict[asyncio.Task[Answer], SnmpTransport] = {}
+        asked: dict[Asked, SnmpTransport] = {}
         try:
             for each, wait_s in zip(self._transports, self._waits_s, strict=True):
                 asked[asyncio.create_task(_get(each, oids))] = each
-                ended, _ = await asyncio.wait(
-                    asked, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                if ended:
+                if decisive := await _decisive(list(asked), wait_s):
                     break
-            first = min(ended, key=lambda task: task.exception() is not None)
-            answer = first.result()
+            assert decisive is not None
+            answer = decisive.result()
         finally:
             for task in asked:
                 _forget(task)
-        self._transports.sort(key=lambda each: each is not asked[first])
+        self._transports.sort(key=lambda each: each is not asked[decisive])
         return answer
 
     async def walk(self, oid: str, *, at_most: int = WALK_AT_MOST) -> Sequence[tuple[str, object]]:
@@ -54,11 +52,34 @@ class HedgedTransport:
             each.close()
 
 
+async def _decisive(asked: list[Asked], wait_s: float | None) -> Asked | None:
+    """The first of these to be answered, or the first of all once that failed; None: none so far.
+
+    That a later one fails (no socket left, an old refusal still in it) says nothing of the first.
+    """
+    loop = asyncio.get_running_loop()
+    until_s = None if wait_s is None else loop.time() + wait_s
+    pending = {task for task in asked if not task.done()}
+    while pending:
+        left_s = None if until_s is None else until_s - loop.time()
+        ended, pending = await asyncio.wait(
+            pending, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in ended:
+            if task.exception() is None:
+                return task
+        if asked[0].done():
+            return asked[0]
+        if not ended:
+            break
+    return None
+
+
 async def _get(transport: SnmpTransport, oids: Sequence[str]) -> Answer:
     return await transport.get(oids)
 
 
-def _forget(task: asyncio.Task[Answer]) -> None:
+def _forget(task: Asked) -> None:
     """Not waited for any more, whatever becomes of it."""
     task.cancel()
     # An exception that nobody looks at would be logged.

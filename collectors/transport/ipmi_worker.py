@@ -138,11 +138,11 @@ class Worker:
         bmc.asked = True
         wait_s = self.timeout_s
         if self.attempts > 1:
-            # As `HedgedTransport` waits. pyghmi adds a second to its own timeout before it sends a
-            # request again, with the number it had: a BMC that is only slow answers twice then,
-            # and its first answer counts.
+            # As `HedgedTransport` waits for up to three attempts: pyghmi adds a second to its own
+            # timeout at each. It sends the request with the number that it had: a BMC that is only
+            # slow answers twice then, and its first answer counts.
             wait_s /= 2
-            session.timeout = wait_s / (self.attempts - 1) - 1
+            session.timeout = wait_s / (min(self.attempts, 3) - 1) - 1
         try:
             session.raw_command(
                 netfn=_NETFN_GROUP,

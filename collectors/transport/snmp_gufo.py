@@ -37,19 +37,20 @@ class GufoTransport:
         self._session: SnmpSession | None = None
         self._opening: SnmpSession | None = None  #: v3: the last one begun
         self._heard_s = 0.0
+        self._thinks_long = False  #: a third of the timeout is too little for an answer
 
     async def get(self, oids: Sequence[str]) -> Mapping[str, object]:
         """One GET; get_many leaves out what the agent does not have, as we want it."""
         try:
             answer = await self._guarded(lambda session: session.get_many(oids))
         except NoAnswer as why:
-            if self._target.user or not is_address(self._target.host):
-                # An agent that restarted has another clock, and gufo waits for it in vain; a name
-                # may have moved to another address.
-                self._session = None
+            self._distrust_session()
             if self._knows_us_but_never_answered() and isinstance(why.__cause__, TimeoutError):
                 # What it cannot decrypt an agent drops without a word (RFC 3414, 3.2).
                 raise NoAnswer(f"{why}, though it is there: is priv_password right?") from why
+            raise
+        except asyncio.CancelledError:
+            self._distrust_session()  # another of our sockets was answered sooner
             raise
         if not answer:
             # gufo 0.13 does not look at the error status (tooBig, genErr): nothing is left then.
@@ -81,7 +82,7 @@ class GufoTransport:
 
         try:
             async with asyncio.timeout(MOST_S):
-                while await self._stubbornly(walk_on):
+                while await self._stubbornly(walk_on, walk):
                     pass
         except TimeoutError as why:
             raise NoAnswer(f"walked {len(walk.rows):,} objects in {MOST_S:g} s, no end") from why
@@ -90,23 +91,35 @@ class GufoTransport:
     def close(self) -> None:
         self._session = None
 
-    async def _stubbornly(self, ask: Callable[[SnmpSession], Awaitable[_T]]) -> _T:
-        for share in WAITS[:-1]:
+    async def _stubbornly(self, ask: Callable[[SnmpSession], Awaitable[bool]], walk: Walk) -> bool:
+        """Ask again while nothing comes; a row that comes counts as an answer to what was asked."""
+        silent = 0
+        while True:
+            had = len(walk.rows)
+            share = 1.0 if self._thinks_long else WAITS[silent]
             try:
-                return await self._guarded(ask, share)
+                on = await self._guarded(ask, share)
             except NoAnswer as why:
-                if not isinstance(why.__cause__, TimeoutError):
+                silent = 0 if len(walk.rows) > had else silent + 1
+                if silent == len(WAITS) or not isinstance(why.__cause__, TimeoutError):
                     raise
-        return await self._guarded(ask, WAITS[-1])
+            else:
+                # To be asked thrice is too much for an agent that answers late each time.
+                self._thinks_long = share == 1.0
+                return on
 
     async def _guarded(self, ask: Callable[[SnmpSession], Awaitable[_T]], share: float = 1.0) -> _T:
         """Wait for this share of the timeout; whatever goes wrong in gufo becomes NoAnswer."""
         timeout_s = share * self._target.timeout_s
+        begun_s = time.monotonic()
         try:
             # gufo starts its own timeout anew with every stray datagram: ours bounds them all.
             async with asyncio.timeout(timeout_s):
                 answer = await ask(await self._opened())
         except TimeoutError as why:
+            if time.monotonic() - begun_s < timeout_s / 2:
+                # gufo says so of a closed port too, at once.
+                raise NoAnswer(f"nobody listens on its port {self._target.port}") from why
             raise NoAnswer(f"timed out after {timeout_s:g} s") from why
         except SnmpError as why:
             # What is left in the socket after garbage would answer the next poll: begin anew.
@@ -123,8 +136,18 @@ class GufoTransport:
                 raise
             self._session = None
             raise NoAnswer("answered with garbage") from why
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            # Where an answer and a cancellation come together, gufo keeps the answer, and the
+            # cancellation would be lost (asyncio.wait_for before Python 3.12).
+            raise asyncio.CancelledError
         self._heard_s = time.monotonic()
         return answer
+
+    def _distrust_session(self) -> None:
+        """An agent that restarted has another clock, and gufo waits for it in vain; a name may have
+        moved to another address."""
+        if self._target.user or not is_address(self._target.host):
+            self._session = None
 
     def _knows_us_but_never_answered(self) -> bool:
         session = self._opening

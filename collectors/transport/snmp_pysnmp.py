@@ -68,7 +68,7 @@ class PysnmpTransport:
     async def _walk_on(self, walk: Walk, after: str) -> bool:
         for _ in WAITS:
             error, status, _, bindings = await self._ended(self._opened().bulk(after))
-            if not error:
+            if not _timed_out(error):
                 break
         self._refuse(error, status)
         on = False
@@ -91,7 +91,7 @@ class PysnmpTransport:
             raise NoAnswer(f"could not be asked: {why}") from why
 
     def _refuse(self, error: object, status: Any) -> None:
-        if error and type(error).__name__ == "RequestTimedOut":
+        if _timed_out(error):
             raise NoAnswer(f"timed out after {self._target.timeout_s:g} s")
         if error:
             raise NoAnswer(f"answered with an error: {error}")
@@ -106,6 +106,10 @@ class PysnmpTransport:
         if self._asker is None:
             self._asker = _asker(self._target)
         return self._asker
+
+
+def _timed_out(error: object) -> bool:
+    return type(error).__name__ == "RequestTimedOut"
 
 
 def _asker(target: SnmpTarget) -> _Asker:

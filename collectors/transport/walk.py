@@ -4,8 +4,9 @@
 from collectors.transport import NoAnswer
 
 ROWS_PER_REQUEST = 25  #: a row is about 30 bytes: well below what fits into one packet
-#: How long each request of a walk is waited for, in timeouts, until it is asked again: most agents
-#: answer at once, some think long. A walk stores no row, so asking again hides nothing.
+#: How long each request of a walk is waited for until it is asked again, in timeouts (by gufo; in
+#: pysnmp each has a whole one): most agents answer at once, some think long. A walk stores no row,
+#: so asking again hides nothing.
 WAITS = (1 / 3, 1 / 3, 1 / 3, 1.0, 1.0, 1.0)
 MOST_S = 60.0  #: for one walk, however slowly its agent answers
 

@@ -28,6 +28,7 @@ from tests.support.postgres import Cluster
 INTERVAL_S = 1.0
 TIMEOUT_S, ATTEMPTS = 0.8, 3
 DEAD_ONE_IN = 10
+LATE_AT_MOST = 2  #: answers that came when nobody waited for them any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def _at(gaps: Sequence[float], share: float) -> float:
 def report(gaps: Gaps, *, pdus: int, drop: float) -> bool:
     """Print the distributions; whether the period is kept."""
     without, most = without_reading(gaps.stored), 2 * drop**ATTEMPTS
-    kept = gaps.asked_at(0.99) < 1.2 and without < most and not gaps.lost_rows
+    kept = gaps.asked_at(0.99) < 1.2 and without < most and gaps.lost_rows <= LATE_AT_MOST
     print(
         f"\n{pdus} PDUs every {INTERVAL_S:g} s, {drop:.0%} of the packets lost,"
         f" one device in {DEAD_ONE_IN} dead; gaps of the {gaps.devices} others, in intervals:"

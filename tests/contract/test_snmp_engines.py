@@ -189,3 +189,23 @@ async def test_a_closed_port_is_no_answer(agent: Agent, transport: SnmpTransport
 
     with pytest.raises(NoAnswer):
         await transport.get([NUMBER])
+
+
+async def test_who_is_cancelled_ends_though_an_answer_comes_just_then(
+    agent: Agent, transport: SnmpTransport
+) -> None:
+    async def ask_on() -> None:
+        while True:
+            await transport.get([NUMBER])
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(agent.endpoint, agent.receive)
+    try:
+        for _ in range(20):
+            task = asyncio.create_task(ask_on())
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task], timeout=5 * TIMEOUT_S)
+            assert task.cancelled()
+    finally:
+        loop.remove_reader(agent.endpoint)

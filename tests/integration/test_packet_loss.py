@@ -18,7 +18,7 @@ def test_devices_keep_their_period_beside_lost_packets_and_dead_devices(
     gaps = resilience.run(postgres_cluster, pdus=200, bmcs=8, drop=0.3, for_s=15, folder=folder)
 
     assert gaps.devices == 180
-    assert gaps.lost_rows <= 2, "more than what a busy machine may answer after the timeout"
+    assert gaps.lost_rows <= resilience.LATE_AT_MOST
     # Two of three requests may be lost: 0.3^3 is 2.7 %, and some turns wait for a new login.
     assert resilience.without_reading(gaps.stored) < 0.054
     assert resilience.without_reading(gaps.stored_bmcs) < 0.2

@@ -336,6 +336,15 @@ async def test_only_what_the_profile_names_is_walked() -> None:
     assert sorted(asked.walked) == sorted([WATTS, VOLTS, AMPERES])
 
 
+async def test_garbage_for_a_model_is_no_model() -> None:
+    made = profile(model_tree=f"{MIB}.1", totals={"active_power_w": [{"object": {"oid": WATTS}}]})
+    asked = agent({f"{WATTS}.0": 400, SYS_OBJECT_ID: f"{MIB}.foo\x00"})
+
+    discovered = await discover(asked, {"it": made})
+
+    assert decoded(discovered.plan, discovered.answer).power_w == 400
+
+
 async def test_an_agent_that_dribbles_is_given_up() -> None:
     class Dribbles(DictionaryAgent):
         async def walk(self, oid: str, *, at_most: int = 20_000) -> Sequence[tuple[str, object]]:

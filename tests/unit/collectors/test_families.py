@@ -146,7 +146,7 @@ FAMILIES = {
         702,
         profile="cyberpower",
     ),
-    "delta": Family(  # L1 has two circuits and their sum, L2 one; the second PDU is not in use
+    "delta": Family(  # L1 has two circuits; the second PDU is not in use
         "2254.2.32",
         {
             f"2254.2.32.{column}": value
@@ -167,7 +167,6 @@ FAMILIES = {
             }.items()
         },
         673,
-        692,
     ),
     "digipower": Family(  # a chain of two, each in its own branch of the tree
         "17420",

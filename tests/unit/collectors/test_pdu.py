@@ -238,6 +238,76 @@ async def test_a_total_not_supported_from_the_start_is_taken_once_it_is(
     assert (measured.active_power_w, measured.quality) == (1_234, Quality.GOOD)
 
 
+CHAIN = {f"{BASE}.1.{n}": 33_000 for n in (1, 2)} | {f"{BASE}.3.{n}": 1 for n in (1, 2)}
+
+
+async def test_half_of_a_total_is_not_taken_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdu_module, "LOOK_AGAIN_S", 0.0)
+    agent = an_agent()
+    agent.values |= CHAIN
+    reader = a_reader(agent)
+    both = await reader.read()
+
+    agent.values[f"{BASE}.1.2"] = -1
+    await reader.read()
+    one = [await reader.read() for _ in range(2)][-1]
+    agent.values[f"{BASE}.1.2"] = 33_000
+    await reader.read()
+    both_again = await reader.read()
+
+    assert (both.active_power_w, both.quality) == (6_600, Quality.GOOD)
+    assert (one.quality, one.note) == (Quality.IMPLAUSIBLE, "its total lacks 1 of 2 parts")
+    assert (both_again.active_power_w, both_again.quality) == (6_600, Quality.GOOD)
+
+
+async def test_a_pdu_of_a_chain_that_boots_later_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdu_module, "LOOK_AGAIN_S", 0.0)
+    agent = an_agent()
+    agent.values |= CHAIN | {f"{BASE}.1.2": -1}
+    reader = a_reader(agent)
+    alone = await reader.read()
+    agent.values[f"{BASE}.1.2"] = 33_000
+    await reader.read()
+
+    assert (alone.active_power_w, alone.quality) == (3_300, Quality.GOOD)
+    assert (await reader.read()).active_power_w == 6_600
+
+
+async def test_a_full_poll_outlives_its_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdu_module, "LOOK_AGAIN_S", 0.0)
+    agent = an_agent(**{VOLTS: 230, AMPERES: 56})
+    agent.values |= {f"{OUTLET}.{n}": 10 for n in range(1, 71)}
+    reader = a_reader(agent)
+    await reader.read()
+    del agent.values[POWER]
+    await reader.read()
+    agent.gets.clear()
+
+    reading = await reader.read()
+
+    assert (reading.active_power_w, reading.quality) == (1_288, Quality.ESTIMATED)
+    assert max(len(each) for each in agent.gets) <= MOST_OIDS
+    assert [each for each in agent.gets if POWER in each] == [agent.gets[-1]]
+
+
+async def test_a_better_total_of_another_scale_is_not_looked_at_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = an_agent(**{VOLTS: 230, AMPERES: 300, POWER: -1})
+    reader = a_reader(agent)
+    await reader.read()
+    monkeypatch.setattr(pdu_module, "LOOK_AGAIN_S", 0.0)
+    agent.values[POWER] = 10 * 66_000
+    await reader.read()
+    await reader.read()
+    walked = len(agent.walked)
+
+    reading = [await reader.read() for _ in range(3)][-1]
+
+    assert len(agent.walked) == walked
+    assert reading.quality is not Quality.GOOD
+
+
 async def test_zero_after_a_load_is_implausible_and_a_later_load_is_good_again() -> None:
     agent = an_agent()
     reader = a_reader(agent)
