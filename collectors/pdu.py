@@ -253,16 +253,9 @@ class _Poll:
         self.oids = list(dict.fromkeys([*self._had, *(each.oid for each in self._missed)]))
         power = frozenset(self.plan.power.oids if self.plan.power else ())
         #: What its totals were made of so far.
-        self._totals: frozenset[frozenset[str]] = frozenset({power}) | (
-            before._totals if before else frozenset()
-        )
-        whole = max((each for each in self._totals if each > power), key=len, default=power)
-        #: Why its power is not the whole; '' where it is.
-        self.partial = (
-            f"its total lacks {len(whole) - len(power)} of {len(whole)} parts"
-            if power and power != whole
-            else ""
-        )
+        self._totals: frozenset[frozenset[str]] = before._totals if before else frozenset()
+        self._totals |= {power}
+        self.partial = _partial(power, self._totals)
 
     @staticmethod
     def _missed_by(found: Discovered, before: "_Poll | None") -> Sequence[Item]:
@@ -281,6 +274,15 @@ class _Poll:
         if any(not isinstance(each.value(answer), Absence) for each in self._missed):
             return True
         return any(each not in answer for each in self._had)
+
+
+def _partial(power: frozenset[str], totals: frozenset[frozenset[str]]) -> str:
+    """Why a total is not the whole, by what it was made of before; '' where it is."""
+    whole = max((each for each in totals if each > power), key=len, default=power)
+    if not power or power == whole:
+        return ""
+    lacks = f"its total lacks {len(whole) - len(power)} of {len(whole)} parts"
+    return f"{lacks}; if they are gone for good, restart the collector"
 
 
 def _idle(reading: Reading) -> bool:
