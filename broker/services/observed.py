@@ -42,7 +42,7 @@ class Memory:
     #: Most tokens by node, and when it held so many last: meters show it for some time.
     lately: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
     last_over: Mapping[str, datetime] = field(default_factory=dict)  #: by layer
-    fence_needed: Mapping[str, datetime] = field(default_factory=dict)  #: by rack, last time
+    fence_needed: Mapping[str, datetime] = field(default_factory=dict)  #: by node, last time
     under_way: tuple[Shed, ...] = ()
     helped: Mapping[int, datetime] = field(default_factory=dict)  #: hot jobs others made way for
 

@@ -23,17 +23,18 @@ def plan_fences(
     loads: Mapping[str, LayerLoad],
     pools: Sequence[Pool],
 ) -> tuple[list[SetFence], Mapping[str, tuple[str, ...]], Memory]:
-    current = fences_in(observed.view)
+    current, now = fences_in(observed.view), observed.now
+    fenced_now = {name for names in current.values() for name in names}
     plan = plan_fence(
         graph,
         loads,
         free_nodes=free_nodes(graph, observed.view, pools),
-        fenced={name for names in current.values() for name in names},
+        fenced=fenced_now,
         tokens_enforced=observed.tokens_enforced,
     )
     # A fence that nobody remembers (the broker was restarted) counts as needed until now.
-    found = {rack: observed.now for rack in current if rack not in memory.fence_needed}
-    needed = {**memory.fence_needed, **found, **dict.fromkeys(plan.nodes, observed.now)}
+    needed = {name: memory.fence_needed.get(name, now) for name in fenced_now}
+    needed |= dict.fromkeys(plan.all_nodes(), now)
     known = observed.view.nodes
     racks = {rack.name for rack in graph.racks}
     actions = [
@@ -44,12 +45,10 @@ def plan_fences(
     fenced: dict[str, tuple[str, ...]] = {}
     for rack in graph.racks:
         before = current.get(rack.name, ())
+        # A node is let go only after a calm while, or its fence would flicker.
+        kept = {name for name in before if now - needed[name] < rules.give_back_after}
         # Slurm would refuse the whole fence for one node that it does not know.
-        wanted = tuple(name for name in plan.nodes.get(rack.name, ()) if name in known)
-        calm_for = observed.now - needed.get(rack.name, observed.now - rules.give_back_after)
-        if set(wanted) < set(before) and calm_for < rules.give_back_after:
-            # A fence is taken away only after a calm while, or it would flicker.
-            wanted = tuple(sorted(name for name in {*wanted, *before} if name in known))
+        wanted = tuple(sorted({*plan.nodes.get(rack.name, ()), *kept} & known.keys()))
         if wanted:
             fenced[rack.name] = wanted
         if set(wanted) != set(before):

@@ -262,6 +262,10 @@ STORIES = {
         [at(0, draws_w=HOT), at(5, fences=R1), at(19, fences=R1), at(21, fences=R1)],
         [[FENCE_R1], [], [], ["SetFence r1 "]],
     ),
+    "of a wide fence what is not needed goes, though the rest is": Story(
+        [at(s, draws_w={"r1": 21_000}, fences=R1) for s in (0, 10, 19, 21)],
+        [[], [], [], ["SetFence r1 n01,n02,n03"]],
+    ),
     "a broker that was just started waits as long": Story(
         [at(0, fences=R1), at(19, fences=R1), at(21, fences=R1)],
         [[], [], ["SetFence r1 "]],
