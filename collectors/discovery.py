@@ -138,6 +138,7 @@ async def _plan(walks: Walks, name: str, profile: Profile, found: Identity) -> P
         rows=all_rows,
         notes=tuple(notes),
         refused=power.refused,
+        passed_over=power.passed_over,
         better=power.better,
     )
     if power.total is not None:
@@ -368,6 +369,7 @@ def _order(key: tuple[Index, int | str]) -> tuple[Index, int, str]:
 class _Power:
     total: Total | None
     refused: str  #: why it is not believed
+    passed_over: frozenset[str]  #: what else was not believed
     better: tuple[Item, ...]  #: objects of its source and of those before, with no number now
 
 
@@ -377,6 +379,7 @@ async def _power(
     """The first source whose watts fit volts and amperes; else the first one, and why not."""
     refused: tuple[Total | None, str] = (None, "")
     better: list[Item] = []
+    passed_over: frozenset[str] = frozenset()
     for source in sources:
         total = await _total(walks, source, rows, "power_w")
         value = total.value(walks.answer) if total else MISSING
@@ -389,10 +392,11 @@ async def _power(
         if not why:
             if total.says:
                 notes.append(total.says)
-            return _Power(total, "", tuple(better))
+            return _Power(total, "", passed_over, tuple(better))
         notes.append(why)
+        passed_over |= set(total.oids)
         refused = refused if refused[0] else (total, why)
-    return _Power(*refused, tuple(better))
+    return _Power(*refused, passed_over, tuple(better))
 
 
 async def _absent(walks: Walks, source: Source, rows: tuple[Row, ...]) -> list[Item]:

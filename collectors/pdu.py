@@ -34,6 +34,8 @@ log = logging.getLogger("powercollectord")
 
 #: A device that lost an object is asked what it has at most so often; every poll would be a flood.
 LOOK_AGAIN_S = 60.0
+#: A load that jumps while the device is looked at makes a true total look like a wrong scale.
+LOOK_TWICE_AFTER_S = 10.0
 _MISSED_AT_MOST = 8
 _UNREADABLE = "rebooted, and its scale could not be read again"
 
@@ -61,6 +63,8 @@ class PduReader:
         self._stranger = ""  #: why the device is not what the inventory says
         self._stale = ""  #: why what is known of it may be wrong; '' when it is not
         self._lost = False  #: an object is gone, or back
+        self._unsure = False  #: a total was not believed for the first time
+        self._passed_over: frozenset[str] = frozenset()
         self._powerless_since_s: float | None = None  #: its power answers "not supported"
         self._looked_s = 0.0
 
@@ -111,6 +115,8 @@ class PduReader:
             raise NoAnswer(f"{why}, which is no {family}") from why
         self._poll = _Poll(found, self._most_oids, self._poll)
         self._stranger = self._why_a_stranger(found.plan)
+        self._unsure = bool(found.plan.passed_over - self._passed_over)
+        self._passed_over |= found.plan.passed_over
         self._looked_s = time.monotonic()
         plan = found.plan
         for each in plan.notes:
@@ -154,6 +160,8 @@ class PduReader:
         """An object that went is missed at once; a "not supported" may pass, and is waited for."""
         since_s = self._powerless_since_s
         powerless = since_s is not None and now_s - since_s >= LOOK_AGAIN_S
+        if self._unsure and now_s - self._looked_s >= LOOK_TWICE_AFTER_S:
+            return True
         return (self._lost or powerless) and now_s - self._looked_s >= LOOK_AGAIN_S
 
     def _notice_power(self, reading: Reading) -> None:

@@ -95,6 +95,7 @@ class Plan:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     refused: str = ""  #: why its power is not believed
+    passed_over: frozenset[str] = frozenset()  #: totals whose scale was not believed, by OID
     better: tuple[Item, ...] = ()  #: would tell the power better or more of it; no number now
 
     @property

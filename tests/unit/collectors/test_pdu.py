@@ -309,6 +309,42 @@ async def test_a_better_total_of_another_scale_is_not_looked_at_for_ever(
     assert reading.quality is not Quality.GOOD
 
 
+async def test_a_total_that_did_not_fit_for_a_moment_is_looked_at_again_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = an_agent(**{f"{VOLTS}.1": 230, f"{AMPERES}.1": 560, f"{BASE}.8.1": 12_345})
+    tables = [
+        {
+            "kind": "phase",
+            "columns": {
+                "voltage_v": {"oid": VOLTS},
+                "current_a": {"oid": AMPERES, "scale": 0.1},
+                "power_w": {"oid": f"{BASE}.8"},
+            },
+        }
+    ]
+    sources = [{"object": {"oid": f"{BASE}.1"}}, {"sum": "phase"}]
+    made = PROFILE.model_dump() | {"tables": tables, "totals": {"active_power_w": sources}}
+    del agent.values[POWER], agent.values[DIGITS]
+    agent.values[f"{BASE}.1.0"] = 123
+    profile = Profile.model_validate(made)
+    reader = PduReader(Pdu("r1.B", "pdu", "127.0.1.2", 161, 66_240, "px", profile), agent)
+    await reader.read()
+    asked_for_total = [f"{BASE}.1.0" in each for each in agent.gets]
+    agent.values[f"{BASE}.1.0"] = 12_345
+    monkeypatch.setattr(pdu_module, "LOOK_TWICE_AFTER_S", 0.0)
+    await reader.read()
+    await reader.read()
+    walked = len(agent.walked)
+
+    reading = await reader.read()
+
+    assert asked_for_total == [False, False]
+    assert (reading.active_power_w, reading.quality) == (12_345, Quality.GOOD)
+    assert f"{BASE}.1.0" in agent.gets[-1]
+    assert len(agent.walked) == walked
+
+
 async def test_zero_after_a_load_is_implausible_and_a_later_load_is_good_again() -> None:
     agent = an_agent()
     reader = a_reader(agent)
