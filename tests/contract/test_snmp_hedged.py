@@ -8,17 +8,11 @@ import pytest
 from pysnmp.proto.api import v2c
 
 from collectors.transport import NoAnswer, SnmpTarget, SnmpTransport, snmp_engine
-from tests.support.nasty_agent import NastyAgent, Row, nasty_agent
+from tests.support.nasty_agent import NastyAgent, Row
 
 TIMEOUT_S = 0.6
 POWER = "1.3.6.1.4.1.9.1"
 TRUE: list[Row] = [(POWER, v2c.Integer(1140))]
-
-
-@pytest.fixture
-async def agent() -> AsyncIterator[NastyAgent]:
-    async with nasty_agent() as agent:
-        yield agent
 
 
 @pytest.fixture(params=["gufo", "pysnmp"])
